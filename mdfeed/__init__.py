@@ -1,0 +1,1 @@
+"""Exact order books from exchange WebSocket streams."""

@@ -1,0 +1,42 @@
+# One instrument's exact book. Knows levels, ids and the continuity rule; no venue, no clock, no I/O.
+
+from mdfeed._types cimport *
+
+cdef class Book:
+    cdef readonly int64_t last_id           # 0: no snapshot yet
+    cdef readonly int64_t first_id          # of the newest applied diff
+    cdef readonly int64_t ts_event          # ns, venue time of the newest applied update
+    cdef readonly int64_t recv_ns
+    cdef readonly int price_digits
+    cdef readonly int qty_digits
+    cdef readonly int64_t dropped_levels    # far levels dropped at max_levels, counted
+
+    # The continuity rule, then the levels: OLD, GAP (book untouched) or APPLIED; NO_MEMORY leaves it unusable.
+    cdef Status apply(self, const Update *update) noexcept nogil
+
+    # Replaces everything by a snapshot. `limit` is what was asked for: a side with fewer levels is complete,
+    # so its verified horizon is unbounded; else the horizon is the side's last price.
+    cdef Status load(self, const Update *update, int32_t limit) noexcept nogil
+
+    # A self-contained top (partial depth): replaces the levels from the touch to its worst price, when newer.
+    # The verified horizon becomes the intersection-safe one: what lies inside the partial's range is exact.
+    cdef Status replace_top(self, const Update *update) noexcept nogil
+
+    cdef void clear(self) noexcept nogil
+    cdef Top top(self) noexcept nogil
+    cdef bint is_crossed(self) noexcept nogil
+
+    # Up to n levels of a side (0 bids, 1 asks) best first into out; verified_only stops at the horizon.
+    # Returns the number written.
+    cdef int32_t depth(self, int side, int32_t n, bint verified_only, Level *out) noexcept nogil
+
+    cdef int64_t count(self, int side) noexcept nogil
+    # Levels inside the verified horizon, counted up to `at_most` (the scan stops there).
+    cdef int64_t count_verified(self, int side, int64_t at_most) noexcept nogil
+    # More digits, no loss: every price and quantity times a power of ten. BAD when one does not fit (book untouched).
+    cdef Status rescale(self, int price_digits, int qty_digits) noexcept nogil
+    # Number of levels in which two books differ within both verified horizons (prices present in one only, or
+    # other quantities): shadow snapshots count ghosts with it.
+    cdef int64_t differences(self, Book other) noexcept nogil
+    # Exchanges the whole contents (ladders, ids, horizon) with another book in O(1).
+    cdef void swap(self, Book other) noexcept nogil
