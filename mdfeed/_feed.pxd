@@ -1,14 +1,42 @@
 # The sans-I/O heart's C contract: what the lines call. The clock is an argument everywhere.
 
-from mdfeed._types cimport *
+from mdfeed._parse cimport Decoder, Instruments
+from mdfeed._publish cimport Publisher
 from mdfeed._stats cimport Histogram
+from mdfeed._sync cimport Budget
+from mdfeed._track cimport Track
+from mdfeed._types cimport *
 
 
 cdef class Feed:
+    cdef readonly object venue
+    cdef readonly Instruments instruments
+    cdef readonly Publisher publisher
+    cdef readonly Budget budget
+    cdef readonly dict tracks                   # symbol -> Track
+    cdef readonly object fuse
+    cdef readonly int32_t snapshot_limit
+    cdef readonly int64_t frame_bytes
+    cdef readonly tuple last_bad                # (why, excerpt, recv_ns) of the newest frame that did not decode
     cdef readonly Histogram processing          # start of a frame's turn -> its bytes ready; the lines record it
     cdef readonly Histogram receive_to_write    # socket read -> the sinks' write returned; the lines record it
+    cdef Decoder _decoder
+    cdef list _by_index                         # Track of each instrument index
+    cdef int32_t _max_levels
+    cdef int32_t _line_count
+    cdef dict _line_names
+    cdef int64_t _kinds[13]
+    cdef int64_t _whys[16]
+    cdef int64_t _bad_told_ns
 
     # One whole text frame of one line. Borrowed for the call. `capacity`: readable bytes from data on.
     # Never raises; returns the frame's status for those who count.
     cdef Status receive_raw(self, int32_t line, const char *data, Py_ssize_t size, Py_ssize_t capacity,
                             int64_t recv_ns) noexcept
+
+    cdef Status _decode(self, const char *data, Py_ssize_t size, Py_ssize_t capacity, Message *message) noexcept
+    cdef Status _grow_digits(self, const Message *message) noexcept
+    cdef Status _feed_held(self, Track track) noexcept
+    cdef void _tell_bad(self, int32_t line, const char *data, Py_ssize_t size, Why why, int64_t recv_ns) noexcept
+    cdef str _join(self, Track track, Message *message, int32_t limit, int64_t recv_ns)
+    cdef str _shade(self, Track track, Message *message, int32_t limit, int64_t recv_ns)

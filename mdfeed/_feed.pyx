@@ -1,0 +1,348 @@
+"""The heart: frames in, exact books and publications out. No socket, no clock, no thread.
+
+    receive(line, frame, recv_ns)       each text frame of each line
+    opened / lost(line, now_ns)         a line was subscribed, a line is gone
+    wanted(now_ns)                      which snapshots should be fetched, most urgent first
+    snapshot_requested, snapshot, snapshot_failed       what became of them
+    tick(now_ns)                        once a second or so
+
+That is the whole contract between the heart and the world. Time is always an argument (UTC nanoseconds), so
+a capture that holds frames, line events and ticks gives the same publications each time it is fed.
+"""
+
+from typing import NamedTuple
+
+from libc.string cimport memset
+
+from mdfeed._sync cimport PADDING, FrameBuffer, Held, held_frame
+
+from mdfeed._fuse import Fuse
+from mdfeed._parse import KIND, WHY
+from mdfeed.errors import DecodeError
+
+cdef int64_t TELL_BAD_NS = 10_000_000_000      # at most one event about undecodable frames in so long
+
+
+class Wanted(NamedTuple):
+    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+
+    priority: int
+    symbol: str
+    limit: int
+    reason: str
+
+
+cdef class Feed:
+    """All symbols of one venue.
+
+    venue           a mdfeed.venues.Venue
+    outboxes        where publications go (mdfeed._encode.Outbox)
+    depth           levels a side that are published
+    max_levels      levels a side that a book keeps, farthest dropped first; 0: all
+    buffer_bytes    raw frames that all symbols together may hold while they wait for snapshots
+    snapshot_limit  levels a side that full snapshots are asked with
+    """
+
+    def __init__(self, venue, *, outboxes=(), int depth=20, int max_levels=0, int64_t buffer_bytes=64 << 20,
+                 int snapshot_limit=1000):
+        self.venue = venue
+        self.instruments = Instruments()
+        self._decoder = venue.decoder(self.instruments)
+        self.publisher = Publisher(outboxes, depth)
+        self.budget = Budget(buffer_bytes)
+        self.tracks = {}
+        self.fuse = Fuse(self.tracks.__len__)
+        self.snapshot_limit = snapshot_limit
+        self.processing = Histogram()
+        self.receive_to_write = Histogram()
+        self._max_levels = max_levels
+        self._by_index = []
+        self._line_names = {}
+        self._bad_told_ns = -TELL_BAD_NS
+
+    # ---- symbols
+
+    def add(self, str symbol, int price_digits=0, int qty_digits=0):
+        """Follow a symbol. Digits are those of tickSize and stepSize where known; longer fractions grow them."""
+        cdef int32_t index = self.instruments.add(symbol, price_digits, qty_digits)
+        cdef Track track = Track(symbol, self.publisher, FrameBuffer(self.budget), self.fuse,
+                                 self.venue.mismatch_patience, self._max_levels)
+        track.instrument = self.instruments.at(index)
+        track.rescale(track.instrument.price_digits, track.instrument.qty_digits)
+        while len(self._by_index) <= index:
+            self._by_index.append(None)
+        self._by_index[index] = track
+        self.tracks[symbol] = track
+        return track
+
+    def remove(self, str symbol, int64_t now_ns):
+        """Stop following a symbol: its key is withdrawn, its frames are ignored from now on."""
+        cdef Track track = self.tracks.pop(symbol)
+        self.instruments.remove(symbol)
+        self._by_index[track.instrument.index] = None
+        self.publisher.withdraw(track.instrument)
+        self.publisher.event(now_ns, symbol, "removed")
+
+    # ---- lines
+
+    def open_line(self, str name, streams=(), int64_t now_ns=0):
+        """A connection is subscribed to `streams` ("btcusdt@depth@100ms"); returns its number, new for each connection."""
+        cdef int32_t line = self._line_count
+        cdef Track track
+        self._line_count += 1
+        self._line_names[line] = name
+        for stream in streams:
+            symbol, _, channel = stream.partition("@")
+            track = self.tracks.get(symbol.upper())
+            if track is not None and channel.partition("@")[0] == "depth":
+                track.opened(line, now_ns)
+        return line
+
+    def lost(self, int32_t line, int64_t now_ns):
+        """A connection is gone."""
+        cdef Track track
+        self._line_names.pop(line, None)
+        for track in self.tracks.values():
+            track.lost(line, now_ns)
+
+    # ---- frames
+
+    def receive(self, int32_t line, bytes frame not None, int64_t recv_ns):
+        """Take one text frame; returns the status's number (`_types.pxd`). Never raises for what a frame holds."""
+        return <int>self.receive_raw(line, <const char *>frame, len(frame), len(frame), recv_ns)
+
+    cdef Status receive_raw(self, int32_t line, const char *data, Py_ssize_t size, Py_ssize_t capacity,
+                            int64_t recv_ns) noexcept:
+        cdef Message message
+        cdef Track track
+        cdef Status status = self._decode(data, size, capacity, &message)
+        self.frame_bytes += size
+        if status != OK:
+            if status == BAD or status == NO_MEMORY:
+                self._whys[<int>message.why] += 1
+                self._tell_bad(line, data, size, message.why, recv_ns)
+            else:
+                self._kinds[<int>message.kind] += 1
+                self._whys[<int>message.why] += 1
+            return status
+        self._kinds[<int>message.kind] += 1
+        if message.kind == K_SHUTDOWN:
+            self.publisher.event(recv_ns, "", "shutdown", line=self._line_names.get(line, ""))
+            return OK
+        if message.instrument < 0:
+            return OK
+        track = self._by_index[message.instrument]
+        if message.kind == K_DIFF:
+            if track.on_diff(line, &message, data, <int32_t>size, recv_ns):
+                self._feed_held(track)
+                track.unpark(recv_ns)
+        elif message.kind == K_BBO:
+            track.on_bbo(line, &message, recv_ns)
+        elif message.kind == K_AGG_TRADE or message.kind == K_TRADE:
+            track.on_trade(&message, recv_ns)
+        elif message.kind == K_TICKER:
+            track.on_ticker(&message, recv_ns)
+        elif message.kind == K_PARTIAL:
+            track.on_partial(&message, recv_ns)
+        return OK
+
+    cdef Status _decode(self, const char *data, Py_ssize_t size, Py_ssize_t capacity, Message *message) noexcept:
+        cdef Status status = self._decoder.decode(data, size, capacity, message)
+        while status == NEEDS_DIGITS:
+            status = self._grow_digits(message)
+            if status == OK:
+                status = self._decoder.decode(data, size, capacity, message)
+        return status
+
+    cdef Status _grow_digits(self, const Message *message) noexcept:
+        """A longer fraction has come: everything of the symbol is scaled up at once, or the frame is BAD."""
+        cdef Track track = self._by_index[message.instrument]
+        cdef Instrument *instrument = track.instrument
+        cdef int price_digits = max(instrument.price_digits, message.price_digits)
+        cdef int qty_digits = max(instrument.qty_digits, message.qty_digits)
+        if price_digits == instrument.price_digits and qty_digits == instrument.qty_digits:
+            return BAD
+        if track.rescale(price_digits, qty_digits) != OK:
+            (<Message *>message).why = W_OVERFLOW
+            return BAD
+        instrument.price_digits = <int8_t>price_digits
+        instrument.qty_digits = <int8_t>qty_digits
+        return OK
+
+    cdef Status _feed_held(self, Track track) noexcept:
+        """Feed a track's held diffs again, until they are used up or one does not chain; what did not stays held."""
+        cdef Message message
+        cdef Held *held
+        cdef Py_ssize_t at = 0
+        cdef Status status = OK
+        while True:
+            held = track.buffer.at(at)
+            if held == NULL:
+                break
+            if self._decode(held_frame(held), held.size, held.size + PADDING, &message) == OK:
+                status = track.on_held(&message, held.recv_ns)
+                if status == GAP:
+                    break
+                if not track.is_syncing() and status == NO_MEMORY:
+                    break
+            at += held.stride
+        track.buffer.drop(at)
+        return status
+
+    cdef void _tell_bad(self, int32_t line, const char *data, Py_ssize_t size, Why why, int64_t recv_ns) noexcept:
+        cdef bytes excerpt = data[:min(size, 80)]
+        self.last_bad = (WHY[<int>why], excerpt, recv_ns)
+        if recv_ns - self._bad_told_ns >= TELL_BAD_NS:
+            self._bad_told_ns = recv_ns
+            self.publisher.event(recv_ns, "", "decode_error", line=self._line_names.get(line, ""),
+                                 why=WHY[<int>why], excerpt=repr(excerpt))
+
+    # ---- snapshots
+
+    def wanted(self, int64_t now_ns):
+        """Snapshots that should be fetched now, most urgent first."""
+        cdef Track track
+        wants = []
+        for track in self.tracks.values():
+            want = track.want(now_ns, self.snapshot_limit)
+            if want is not None:
+                wants.append(Wanted(want[2], track.symbol, want[1], want[0]))
+        wants.sort()
+        return wants
+
+    def snapshot_requested(self, str symbol, int64_t now_ns):
+        """The request for a symbol's snapshot leaves now; must come before the request, or the join may have a hole."""
+        cdef Track track = self.tracks.get(symbol)
+        if track is not None:
+            track.snapshot_requested(now_ns)
+
+    def snapshot_failed(self, str symbol, str reason, int64_t now_ns):
+        """No snapshot this time."""
+        cdef Track track = self.tracks.get(symbol)
+        if track is not None:
+            track.snapshot_failed(reason, now_ns)
+
+    def snapshot(self, symbol, str source, int limit, bytes body not None, int64_t recv_ns):
+        """Take a snapshot of `limit` levels a side (0: as many as it has) from `source` ("rest", "capture").
+
+        `symbol` may be None when the body names it. Returns what became of it: "joined", "gap" (older than what is
+        held: another is wanted), "shadow" (waits for the book to reach its id), "swapped", "quiet", "resync" or
+        "old". Raises DecodeError when the body is not a snapshot.
+        """
+        cdef Message message
+        cdef Track track
+        cdef int32_t index = -1 if symbol is None else self.instruments.index(symbol)
+        cdef const char *data = body
+        cdef Status status
+        memset(&message, 0, sizeof(Message))
+        message.instrument = index
+        status = self._decoder.decode_snapshot(index, data, len(body), len(body), &message)
+        while status == NEEDS_DIGITS:
+            status = self._grow_digits(&message)
+            if status == OK:
+                status = self._decoder.decode_snapshot(index, data, len(body), len(body), &message)
+        if status != OK or message.instrument < 0:
+            if symbol in self.tracks:
+                self.snapshot_failed(symbol, "not a snapshot", recv_ns)
+            raise DecodeError(f"snapshot of {symbol}: {WHY[<int>message.why]}", body)
+        track = self._by_index[message.instrument]
+        if limit <= 0:
+            limit = max(message.update.n_bids, message.update.n_asks)
+        if track.is_syncing():
+            return self._join(track, &message, limit, recv_ns)
+        if track.state == "STALE" and track.reason == "silent" and limit < self.snapshot_limit:
+            return "quiet" if track.is_quiet_at(message.update.last_id, recv_ns) else "resync"
+        return self._shade(track, &message, limit, recv_ns)
+
+    cdef str _join(self, Track track, Message *message, int32_t limit, int64_t recv_ns):
+        if track.book.load(&message.update, limit) != OK:
+            track.suspect(b"no_memory", recv_ns, False)
+            return "gap"
+        track.book.ts_event = message.ts_event
+        track.book.recv_ns = recv_ns
+        if self._feed_held(track) == GAP:
+            track.back_off(recv_ns)
+            self.publisher.event(recv_ns, track.symbol, "snapshot_old", last_update_id=track.book.last_id)
+            return "gap"
+        track.join(recv_ns)
+        return "joined"
+
+    cdef str _shade(self, Track track, Message *message, int32_t limit, int64_t recv_ns):
+        """A snapshot for a book that is good (or waits for its line): it takes over where both meet."""
+        if message.update.last_id < track.book.last_id and track.buffer.count == 0:
+            track.drop_shadow(recv_ns)
+            return "old"
+        track.start_shadow()
+        if track.shadow.load(&message.update, limit) != OK:
+            track.drop_shadow(recv_ns)
+            return "old"
+        return track.place_shadow(recv_ns, self._feed_held(track))
+
+    # ---- time and looks
+
+    def tick(self, int64_t now_ns):
+        """Once a second or so: freshness, expiry, parked gaps, keys that go or are set again."""
+        cdef Track track
+        for track in self.tracks.values():
+            track.tick(now_ns)
+        if self.fuse.rearm(now_ns):
+            self.publisher.event(now_ns, "", "fuse_rearmed")
+
+    def refresh(self, outbox, int64_t now_ns):
+        """Say all states and good books again, to one outbox: its far side has come (back)."""
+        cdef Track track
+        cdef list all_of_them = self.publisher.outboxes
+        self.publisher.outboxes = [outbox]
+        try:
+            for track in self.tracks.values():
+                track.refresh(now_ns)
+        finally:
+            self.publisher.outboxes = all_of_them
+
+    def seed_ticker(self, str symbol, row):
+        """24 h figures from REST (a venues.TickerRow); the venue's own stream goes on from there."""
+        cdef Track track = self.tracks[symbol]
+        cdef Instrument *instrument = track.instrument
+        cdef Message message
+        prices = (row.last, row.open, row.high, row.low)
+        memset(&message, 0, sizeof(Message))
+        message.instrument = instrument.index
+        message.price_digits = max(instrument.price_digits, *map(fraction_digits, prices))
+        message.qty_digits = max(instrument.qty_digits, fraction_digits(row.volume))
+        self._grow_digits(&message)
+        message.ticker.last_price, message.ticker.open_price, message.ticker.high_price, message.ticker.low_price = (
+            int(price.scaleb(instrument.price_digits)) for price in prices
+        )
+        message.ticker.volume = int(row.volume.scaleb(instrument.qty_digits))
+        message.ticker.quote_digits = instrument.price_digits + instrument.qty_digits
+        message.ticker.quote_volume = int(row.quote_volume.scaleb(message.ticker.quote_digits))
+        message.ticker.open_ts = row.open_ts
+        message.ticker.close_ts = row.close_ts
+        message.ticker.trade_count = row.count
+        track.on_ticker(&message, 0)
+
+    def finish(self, int64_t now_ns):
+        """End of input: verdicts that are still pending will not come."""
+        cdef Track track
+        for track in self.tracks.values():
+            track.finish()
+
+    @property
+    def frames_by_kind(self):
+        """Frames decoded or ignored, by event type."""
+        return {KIND[i]: self._kinds[i] for i in range(1, K_COUNT) if self._kinds[i]}
+
+    @property
+    def decode_errors(self):
+        """Frames that are not what the venue documents, by reason."""
+        return {WHY[i]: self._whys[i] for i in range(<int>W_EMPTY, <int>W_COUNT) if self._whys[i]}
+
+    @property
+    def ignored(self):
+        """Frames that are legal and nothing for us, by reason."""
+        return {WHY[i]: self._whys[i] for i in range(1, <int>W_EMPTY) if self._whys[i]}
+
+
+def fraction_digits(value):
+    """Significant fraction digits of a Decimal: 61800.20 has one."""
+    return max(0, -value.normalize().as_tuple().exponent)

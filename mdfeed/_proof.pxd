@@ -1,0 +1,43 @@
+# The book's own witness: the venue's bookTicker. Knows ids and tops; no clock, no policy.
+
+from mdfeed._types cimport *
+
+cdef struct Seen:
+    int64_t update_id
+    Top top
+
+
+cdef struct Ring:
+    # Ascending by update_id. Grows by doubling up to RING_LIMIT, then forgets the oldest.
+    Seen *items
+    int32_t capacity
+    int32_t head
+    int32_t count
+
+
+cdef struct Witness:
+    int32_t line            # -1: free
+    Ring seen
+
+
+cdef class Proof:
+    cdef readonly int64_t match
+    cdef readonly int64_t mismatch
+    cdef readonly int64_t unjudged
+    cdef readonly int32_t mismatches_in_a_row
+    cdef Ring _pending                  # tops of applied diffs that wait for a verdict
+    cdef Witness _witnesses[8]
+    cdef Seen last_ours                 # the newest mismatch: what the book said
+    cdef Seen last_theirs               # and what the venue said
+
+    # Both return how many verdicts fell (matches and mismatches). `applied` takes the book's top after the diff.
+    cdef int32_t applied(self, int64_t update_id, const Top *top) noexcept nogil
+    cdef int32_t witnessed(self, int32_t line, const Bbo *bbo) noexcept nogil
+    # The line's bookTickers end here: what only it could have judged stays pending for the others.
+    cdef void lost(self, int32_t line) noexcept nogil
+    # The book starts anew: nothing pending can be judged any more.
+    cdef void reset(self) noexcept nogil
+    cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
+
+    cdef int32_t _judge(self, Witness *witness) noexcept nogil
+    cdef bint _has_other_witness(self, const Witness *witness, int64_t update_id) noexcept nogil

@@ -1,0 +1,9 @@
+class Proof:
+    """Deferred comparison of applied diffs with bookTickers; counts `match`, `mismatch` and `unjudged`."""
+
+    match: int
+    mismatch: int
+    unjudged: int
+    mismatches_in_a_row: int
+    @property
+    def pending(self) -> int: ...

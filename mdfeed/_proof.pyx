@@ -1,0 +1,216 @@
+"""Proof of a book by the venue's own bookTicker.
+
+`bookTicker.u` lives in the id space of the depth diffs, and each change of the best price or quantity has
+one. So after a diff with final id `u` the book's top must equal the newest bookTicker with `bt.u <= u`.
+
+The two streams arrive out of order against each other, therefore verdicts are deferred: a diff is judged
+once a line has delivered a bookTicker beyond it, because on one connection bookTickers come in order, and
+so none at or below `u` can still be on its way. Judged on arrival, one real check in fifty is a false alarm.
+
+This module counts; what a mismatch means for the book is the Track's business.
+"""
+
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+cdef enum:
+    WITNESSES = 8
+    RING_LIMIT = 1024       # pending tops and remembered bookTickers, each
+
+
+cdef bint ring_push(Ring *ring, const Seen *seen) noexcept nogil:
+    """Append; returns True when the oldest had to go (or memory ran out and `seen` itself did)."""
+    cdef int32_t capacity, i
+    cdef Seen *items
+    cdef bint is_dropped = False
+    if ring.count == ring.capacity:
+        if ring.capacity < RING_LIMIT:
+            capacity = 16 if ring.capacity == 0 else ring.capacity * 2
+            items = <Seen *>realloc(ring.items, <size_t>capacity * sizeof(Seen))
+            if items == NULL:
+                return True
+            # Unroll what had wrapped into the new room, so that the order holds.
+            for i in range(ring.head):
+                items[ring.capacity + i] = items[i]
+            ring.items = items
+            ring.capacity = capacity
+        else:
+            ring.head = (ring.head + 1) & (ring.capacity - 1)
+            ring.count -= 1
+            is_dropped = True
+    ring.items[(ring.head + ring.count) & (ring.capacity - 1)] = seen[0]
+    ring.count += 1
+    return is_dropped
+
+
+cdef inline Seen *ring_at(Ring *ring, int32_t i) noexcept nogil:
+    return &ring.items[(ring.head + i) & (ring.capacity - 1)]
+
+
+cdef inline void ring_drop(Ring *ring, int32_t n) noexcept nogil:
+    if n > 0:
+        ring.head = (ring.head + n) & (ring.capacity - 1)
+        ring.count -= n
+
+
+cdef int32_t ring_find(Ring *ring, int64_t update_id) noexcept nogil:
+    """Index of the newest entry at or below update_id, or -1."""
+    cdef int32_t low = 0, high = ring.count, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if ring_at(ring, middle).update_id <= update_id:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
+
+
+cdef inline bint is_same_top(const Top *a, const Top *b) noexcept nogil:
+    return (a.bid_price == b.bid_price and a.bid_qty == b.bid_qty
+            and a.ask_price == b.ask_price and a.ask_qty == b.ask_qty)
+
+
+cdef inline void empty_sides(Top *top) noexcept nogil:
+    """One spelling of an empty side: venues say price 0, quantity 0, or both."""
+    if top.bid_price == 0 or top.bid_qty == 0:
+        top.bid_price = top.bid_qty = 0
+    if top.ask_price == 0 or top.ask_qty == 0:
+        top.ask_price = top.ask_qty = 0
+
+
+cdef class Proof:
+    """Deferred comparison of applied diffs with bookTickers; counts `match`, `mismatch` and `unjudged`."""
+
+    def __cinit__(self):
+        cdef int32_t i
+        memset(&self._pending, 0, sizeof(Ring))
+        memset(&self._witnesses[0], 0, WITNESSES * sizeof(Witness))
+        for i in range(WITNESSES):
+            self._witnesses[i].line = -1
+
+    def __dealloc__(self):
+        cdef int32_t i
+        free(self._pending.items)
+        for i in range(WITNESSES):
+            free(self._witnesses[i].seen.items)
+
+    @property
+    def pending(self):
+        return self._pending.count
+
+    cdef int32_t applied(self, int64_t update_id, const Top *top) noexcept nogil:
+        cdef Seen seen
+        cdef int32_t i, verdicts = 0
+        seen.update_id = update_id
+        seen.top = top[0]
+        empty_sides(&seen.top)
+        if ring_push(&self._pending, &seen):
+            self.unjudged += 1
+        for i in range(WITNESSES):
+            if self._witnesses[i].line >= 0:
+                verdicts += self._judge(&self._witnesses[i])
+        return verdicts
+
+    cdef int32_t witnessed(self, int32_t line, const Bbo *bbo) noexcept nogil:
+        cdef Seen seen
+        cdef int32_t i
+        cdef Witness *witness = NULL
+        cdef Witness *room = &self._witnesses[0]
+        for i in range(WITNESSES):
+            if self._witnesses[i].line == line:
+                witness = &self._witnesses[i]
+                break
+            if self._witnesses[i].line < 0:
+                room = &self._witnesses[i]
+        if witness == NULL:
+            witness = room
+            witness.line = line
+            witness.seen.head = witness.seen.count = 0
+        seen.update_id = bbo.update_id
+        seen.top = bbo.top
+        empty_sides(&seen.top)
+        if witness.seen.count:
+            if seen.update_id <= ring_at(&witness.seen, witness.seen.count - 1).update_id:
+                # Ids went back (or repeat) on one connection: what was remembered is of another past.
+                if seen.update_id == ring_at(&witness.seen, witness.seen.count - 1).update_id:
+                    return 0
+                witness.seen.count = 0
+        ring_push(&witness.seen, &seen)
+        return self._judge(witness)
+
+    cdef int32_t _judge(self, Witness *witness) noexcept nogil:
+        """Judge what this witness has overtaken; pending diffs are ascending, so the first that it has not ends it."""
+        cdef Ring *seen = &witness.seen
+        cdef Seen *ours
+        cdef int64_t newest
+        cdef int32_t at, done = 0, verdicts = 0
+        if seen.count == 0 or self._pending.count == 0:
+            return 0
+        newest = ring_at(seen, seen.count - 1).update_id
+        while done < self._pending.count:
+            ours = ring_at(&self._pending, done)
+            if ours.update_id >= newest:
+                break
+            at = ring_find(seen, ours.update_id)
+            if at < 0 and self._has_other_witness(witness, ours.update_id):
+                break                   # a line that has just joined knows nothing of it; the older one will
+            done += 1
+            if at < 0:
+                self.unjudged += 1      # older than anything that is remembered
+                continue
+            verdicts += 1
+            if is_same_top(&ours.top, &ring_at(seen, at).top):
+                self.match += 1
+                self.mismatches_in_a_row = 0
+            else:
+                self.mismatch += 1
+                self.mismatches_in_a_row += 1
+                self.last_ours = ours[0]
+                self.last_theirs = ring_at(seen, at)[0]
+            ring_drop(seen, at)         # later diffs have larger ids: nothing older is asked for again
+        ring_drop(&self._pending, done)
+        return verdicts
+
+    cdef bint _has_other_witness(self, const Witness *witness, int64_t update_id) noexcept nogil:
+        cdef int32_t i
+        cdef Witness *other
+        for i in range(WITNESSES):
+            other = &self._witnesses[i]
+            if other != witness and other.line >= 0 and other.seen.count > 0:
+                if ring_at(&other.seen, 0).update_id <= update_id:
+                    return True
+        return False
+
+    cdef void lost(self, int32_t line) noexcept nogil:
+        cdef int32_t i, left = 0
+        for i in range(WITNESSES):
+            if self._witnesses[i].line == line:
+                self._witnesses[i].line = -1
+                self._witnesses[i].seen.head = self._witnesses[i].seen.count = 0
+            elif self._witnesses[i].line >= 0:
+                left += 1
+        if left == 0:
+            self.reset()
+
+    cdef void reset(self) noexcept nogil:
+        self.unjudged += self._pending.count
+        self._pending.head = self._pending.count = 0
+        self.mismatches_in_a_row = 0
+
+    cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
+        cdef int32_t i
+        ring_rescale(&self._pending, price_factor, qty_factor)
+        for i in range(WITNESSES):
+            if self._witnesses[i].line >= 0:
+                ring_rescale(&self._witnesses[i].seen, price_factor, qty_factor)
+
+
+cdef void ring_rescale(Ring *ring, int64_t price_factor, int64_t qty_factor) noexcept nogil:
+    cdef int32_t i
+    cdef Top *top
+    for i in range(ring.count):
+        top = &ring_at(ring, i).top
+        top.bid_price *= price_factor
+        top.ask_price *= price_factor
+        top.bid_qty *= qty_factor
+        top.ask_qty *= qty_factor

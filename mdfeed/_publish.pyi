@@ -1,0 +1,27 @@
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from mdfeed._encode import Outbox
+
+EVENTS_KEPT: int
+STATES: tuple[str, ...]
+
+class Event(NamedTuple):
+    """Something worth a log line: `kind` is a token such as "gap", `detail` plain values."""
+
+    at_ns: int
+    symbol: str
+    kind: str
+    detail: dict[str, Any]
+
+class Publisher:
+    """The outboxes of a feed, and its events."""
+
+    outboxes: list[Outbox]
+    depth: int
+    events: deque[Event]
+    failures: int
+    def __init__(self, outboxes: Iterable[Outbox], depth: int) -> None: ...
+    def event(self, at_ns: int, symbol: str, kind: str, **detail: Any) -> None:
+        """Record an event: kept for the log, and sent to the outboxes as one JSON object."""

@@ -1,0 +1,39 @@
+# One instrument's trades of one kind: each id once, whatever line brings it. No clock, no policy.
+
+from mdfeed._types cimport *
+
+cdef struct Hole:
+    # Ids first..last have not come.
+    int64_t first_id
+    int64_t last_id
+
+
+cdef enum:
+    HOLES = 32
+
+
+cdef class Tape:
+    cdef readonly int64_t last_id           # newest id seen, 0 before the first
+    cdef readonly int64_t last_ts           # its venue time, ns
+    cdef readonly int64_t count             # market trades counted, each once
+    cdef readonly int64_t duplicates
+    cdef readonly int64_t gaps              # steps in the ids
+    cdef readonly int64_t missing           # ids inside the open steps
+    cdef readonly int64_t restarts
+    cdef int64_t last_price
+    cdef int64_t high_price
+    cdef int64_t low_price
+    cdef i128 _qty
+    cdef i128 _notional
+    cdef Hole _holes[32]
+    cdef int32_t _hole_count
+    cdef int64_t _old_id                    # newest of a run of old ids with newer times: a restarted venue
+    cdef int32_t _old_run
+
+    # True when this trade is new and counts: publish it. False: a duplicate or not a market trade.
+    cdef bint add(self, const Trade *trade, int64_t ts_event) noexcept nogil
+    cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
+
+    cdef bint _fill(self, int64_t trade_id) noexcept nogil
+    cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil
+    cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event) noexcept nogil

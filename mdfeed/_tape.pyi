@@ -1,0 +1,21 @@
+from decimal import Decimal
+
+class Tape:
+    """Count, quantity, notional, high, low and last of the trades of one kind."""
+
+    last_id: int
+    last_ts: int
+    count: int
+    duplicates: int
+    gaps: int
+    missing: int
+    restarts: int
+    @property
+    def holes(self) -> list[tuple[int, int]]:
+        """Open holes as (first_id, last_id), oldest first."""
+
+    def summary(self, price_digits: int, qty_digits: int) -> dict[str, int | str | None] | None:
+        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` rounded to 8 digits more than the price's."""
+
+def plain(value: Decimal) -> str:
+    """Decimal as text without exponent and without trailing zeros."""

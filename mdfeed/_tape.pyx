@@ -1,0 +1,131 @@
+"""Trades of one instrument, merged by id.
+
+Ids of one kind (aggTrade `a`, trade `t`) rise by one a trade. Two lines bring each trade twice, and a line
+that loses one leaves a hole that the other may fill: so a late id that was missing is a trade, any other
+late id is a duplicate. Fills that are not market trades (insurance fund, ADL) take an id and count nothing.
+"""
+
+from libc.string cimport memmove
+
+from decimal import Decimal
+
+cdef enum:
+    RESTART_RUN = 3     # so many chained old ids with newer venue times mean that ids started over
+
+
+cdef class Tape:
+    """Count, quantity, notional, high, low and last of the trades of one kind."""
+
+    cdef bint add(self, const Trade *trade, int64_t ts_event) noexcept nogil:
+        cdef int64_t trade_id = trade.trade_id
+        cdef bint is_newest = True
+        if self.last_id == 0 or trade_id == self.last_id + 1:
+            self.last_id = trade_id
+        elif trade_id > self.last_id:
+            self._open(self.last_id + 1, trade_id - 1)
+            self.last_id = trade_id
+        elif self._fill(trade_id):
+            is_newest = False
+        elif self._is_restart(trade_id, ts_event):
+            self.restarts += 1
+            self.last_id = trade_id
+            self._hole_count = 0
+            self.missing = 0
+        else:
+            self.duplicates += 1
+            return False
+        if is_newest and ts_event > self.last_ts:
+            self.last_ts = ts_event
+        self._old_run = 0
+        if not trade.is_market:
+            return False
+        if is_newest or self.count == 0:
+            self.last_price = trade.price
+        if self.count == 0 or trade.price > self.high_price:
+            self.high_price = trade.price
+        if self.count == 0 or trade.price < self.low_price:
+            self.low_price = trade.price
+        self.count += 1
+        self._qty += <i128>trade.qty
+        self._notional += <i128>trade.price * <i128>trade.qty
+        return True
+
+    cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil:
+        self.gaps += 1
+        self.missing += last_id - first_id + 1
+        if self._hole_count == HOLES:       # the oldest can no longer be filled; it stays counted in `missing`
+            self._hole_count -= 1
+            memmove(&self._holes[0], &self._holes[1], <size_t>self._hole_count * sizeof(Hole))
+        self._holes[self._hole_count].first_id = first_id
+        self._holes[self._hole_count].last_id = last_id
+        self._hole_count += 1
+
+    cdef bint _fill(self, int64_t trade_id) noexcept nogil:
+        cdef int32_t i
+        cdef int64_t last_id
+        cdef Hole *hole
+        for i in range(self._hole_count):
+            hole = &self._holes[i]
+            if trade_id < hole.first_id or trade_id > hole.last_id:
+                continue
+            last_id = hole.last_id
+            self.missing -= 1
+            if trade_id == hole.first_id:
+                hole.first_id += 1
+            elif trade_id == last_id:
+                hole.last_id -= 1
+            else:
+                hole.last_id = trade_id - 1
+                self.gaps -= 1              # one step seen from two sides is still one
+                self.missing -= last_id - trade_id
+                self._open(trade_id + 1, last_id)
+                return True
+            if hole.first_id > hole.last_id:
+                self._hole_count -= 1
+                memmove(hole, hole + 1, <size_t>(self._hole_count - i) * sizeof(Hole))
+            return True
+        return False
+
+    cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event) noexcept nogil:
+        if ts_event <= self.last_ts:
+            self._old_run = 0
+            return False
+        self._old_run = self._old_run + 1 if trade_id == self._old_id + 1 else 1
+        self._old_id = trade_id
+        return self._old_run >= RESTART_RUN
+
+    cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
+        self.last_price *= price_factor
+        self.high_price *= price_factor
+        self.low_price *= price_factor
+        self._qty *= <i128>qty_factor
+        self._notional *= <i128>price_factor * <i128>qty_factor
+
+    @property
+    def holes(self):
+        """Open holes as (first_id, last_id), oldest first."""
+        return [(self._holes[i].first_id, self._holes[i].last_id) for i in range(self._hole_count)]
+
+    def summary(self, int price_digits, int qty_digits):
+        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` rounded to 8 digits more than the price's."""
+        if self.count == 0:
+            return None
+        qty = Decimal(self._qty).scaleb(-qty_digits)
+        vwap = None
+        if self._qty:
+            vwap = (Decimal(self._notional) / Decimal(self._qty)).scaleb(-price_digits)
+            vwap = plain(round(vwap, price_digits + 8))
+        return {
+            "count": self.count,
+            "qty": plain(qty),
+            "vwap": vwap,
+            "high": plain(Decimal(self.high_price).scaleb(-price_digits)),
+            "low": plain(Decimal(self.low_price).scaleb(-price_digits)),
+            "last": plain(Decimal(self.last_price).scaleb(-price_digits)),
+        }
+
+
+def plain(value):
+    """Decimal as text without exponent and without trailing zeros."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

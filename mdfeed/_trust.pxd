@@ -1,0 +1,58 @@
+# What is published of one symbol, and how far it can be trusted. Time is an argument, frames come decoded.
+
+from mdfeed._book cimport Book
+from mdfeed._proof cimport Proof
+from mdfeed._publish cimport Publisher
+from mdfeed._tape cimport Tape
+from mdfeed._types cimport *
+
+
+cdef class Trust:
+    cdef Instrument *instrument
+    cdef readonly str symbol
+    cdef readonly Book book
+    cdef readonly Tape agg_trades
+    cdef readonly Tape single_trades
+    cdef readonly dict resyncs              # reason -> how often the book became SUSPECT
+    cdef Proof _proof
+    cdef Publisher _publisher
+    cdef object _fuse
+    cdef Day _day
+    cdef int64_t _day_ts
+    cdef Bbo _bbo                           # newest bookTicker of any line
+    cdef State _state
+    cdef const char *_reason                # static text
+    cdef int32_t _max_levels
+    cdef int32_t _patience                  # contradictions in a row that make a book SUSPECT
+    cdef int32_t _crossed_run
+    cdef int32_t _quiet_run                 # checks in a row that found a silent symbol unchanged
+    cdef int64_t _bad_ns                    # since when not publishable; 0: publishable, or never was asked
+    cdef int64_t _published_ns
+    cdef int64_t _match_ns
+    cdef double _cadence_ns                 # mean time between frames
+    cdef int64_t _delay_ns
+    cdef bint _is_withdrawn
+    cdef readonly uint64_t seq
+    cdef readonly uint64_t bbo_seq
+    cdef readonly int64_t state_since_ns
+    cdef readonly int64_t frames
+    cdef readonly int64_t applied
+    cdef readonly int64_t crossed
+    cdef readonly int64_t last_frame_ns
+    cdef readonly int64_t last_update_ns
+
+    cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept
+    cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept
+    # recv_ns 0: from REST, which says nothing about freshness.
+    cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept
+    cdef Status rescale(self, int price_digits, int qty_digits) noexcept
+
+    cdef bint is_good(self) noexcept nogil      # LIVE or PROVED: may be published
+    cdef bint is_syncing(self) noexcept nogil   # COLD, SYNCING or SUSPECT: diffs are held, not applied
+    cdef void enter(self, State state, const char *reason, int64_t now_ns) noexcept
+    cdef void announce(self, int64_t now_ns) noexcept
+    cdef void suspect(self, const char *reason, int64_t now_ns, bint keep_buffer) noexcept
+    cdef void publish(self, int64_t now_ns) noexcept
+    cdef void age(self, int64_t now_ns) noexcept
+    cdef void _touch(self, const Message *message, int64_t recv_ns) noexcept
+    cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept

@@ -1,0 +1,48 @@
+from typing import Any
+
+from mdfeed._book import Book
+from mdfeed._tape import Tape
+
+class Trust:
+    """State, proof, trades, 24 h figures and publication of one symbol."""
+
+    symbol: str
+    book: Book
+    agg_trades: Tape
+    single_trades: Tape
+    resyncs: dict[str, int]
+    seq: int
+    bbo_seq: int
+    state_since_ns: int
+    frames: int
+    applied: int
+    crossed: int
+    last_frame_ns: int
+    last_update_ns: int
+    def __init__(self, symbol: str, publisher: Any, fuse: Any, patience: int, max_levels: int) -> None: ...
+    def refresh(self, now_ns: int) -> None:
+        """Say everything again: for a sink that has come (back)."""
+
+    def finish(self) -> None:
+        """End of input: what waits for a verdict gets none."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def proof(self) -> dict[str, int]: ...
+    @property
+    def last_mismatch(self) -> tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]] | None:
+        """(update id, ours, theirs) of the newest mismatch, tops as (bid price, qty, ask price, qty) scaled; or None."""
+
+    @property
+    def tape(self) -> Tape: ...
+    @property
+    def trades(self) -> int: ...
+    @property
+    def trade_gaps(self) -> int: ...
+    @property
+    def venue_delay_ns(self) -> int | None: ...
+    def trade_summary(self) -> dict[str, int | str | None] | None:
+        """Count and exact sums of the market trades seen (see Tape.summary), or None."""

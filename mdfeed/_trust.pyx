@@ -1,0 +1,258 @@
+"""What is published of one symbol, and how far it can be trusted.
+
+    COLD -> SYNCING -> LIVE -> PROVED       STALE: line lost or silent       SUSPECT: gap, crossed, contradicted
+
+Only LIVE and PROVED books are published as data. This half of a symbol knows its book, its proof, its
+trades and its 24 h figures; which frames the book takes, and from which line, is the Track's business.
+"""
+
+from libc.string cimport memset, strcmp
+
+from mdfeed._publish import STATES
+
+cdef int64_t S = 1_000_000_000
+cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict while diffs flow
+cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that is not good stay in sight
+cdef int64_t REPUBLISH_NS = 60 * S
+
+
+cdef class Trust:
+    """State, proof, trades, 24 h figures and publication of one symbol."""
+
+    def __init__(self, str symbol, Publisher publisher not None, fuse, int32_t patience, int32_t max_levels):
+        self.symbol = symbol
+        self.book = Book(0, 0, max_levels)
+        self._max_levels = max_levels
+        self.agg_trades = Tape()
+        self.single_trades = Tape()
+        self.resyncs = {}
+        self._proof = Proof()
+        self._publisher = publisher
+        self._fuse = fuse
+        self._patience = patience
+        self._reason = b"start"
+        memset(&self._day, 0, sizeof(Day))
+        memset(&self._bbo, 0, sizeof(Bbo))
+
+    # ---- what comes beside the book
+
+    cdef void _touch(self, const Message *message, int64_t recv_ns) noexcept:
+        """Any frame of the symbol: it is fresh."""
+        cdef double step
+        self.frames += 1
+        if self.last_frame_ns:
+            step = <double>(recv_ns - self.last_frame_ns)
+            if step > 0:
+                self._cadence_ns += (step - self._cadence_ns) * 0.05
+        self.last_frame_ns = recv_ns
+        self._quiet_run = 0
+        if message.ts_event:
+            self._delay_ns = recv_ns - message.ts_event
+        # Silence ends with any frame; what a lost line has cost, only a diff can tell.
+        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
+            self.enter(S_LIVE, b"resumed", recv_ns)
+
+    cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept:
+        cdef int64_t matches = self._proof.match, mismatches = self._proof.mismatch
+        self._touch(message, recv_ns)
+        if self._proof.witnessed(line, &message.bbo):
+            self._weigh_proof(recv_ns, matches, mismatches)
+        if message.bbo.update_id > self._bbo.update_id:
+            self._bbo = message.bbo
+            if self.is_good():
+                self.bbo_seq += 1
+                self._publisher.bbo(self.instrument, &self._bbo, self.bbo_seq, message.ts_event, recv_ns)
+
+    cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept:
+        cdef Tape tape = self.agg_trades if message.kind == K_AGG_TRADE else self.single_trades
+        self._touch(message, recv_ns)
+        if not tape.add(&message.trade, message.ts_event):
+            return
+        # One kind is published: aggregate trades where there are any, else single ones.
+        if message.kind == K_AGG_TRADE or self.agg_trades.last_id == 0:
+            self._publisher.trade(self.instrument, &message.trade, message.ts_event, recv_ns)
+
+    cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept:
+        cdef const Ticker *ticker = &message.ticker
+        cdef int32_t digits = self.instrument.price_digits + self.instrument.qty_digits - ticker.quote_digits
+        cdef i128 quote = <i128>ticker.quote_volume
+        if recv_ns:
+            self._touch(message, recv_ns)
+        if ticker.close_ts < self._day_ts:
+            return
+        self._day_ts = ticker.close_ts
+        while digits > 0:
+            quote = quote * <i128>10
+            digits -= 1
+        while digits < 0:           # a report's last digit, not a book's: cut
+            quote = quote // <i128>10
+            digits += 1
+        self._day.is_known = True
+        self._day.open_price = ticker.open_price
+        self._day.high_price = ticker.high_price
+        self._day.low_price = ticker.low_price
+        self._day.volume = <i128>ticker.volume
+        self._day.quote_volume = quote
+        self._day.trade_count = ticker.trade_count
+
+    cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
+        """More digits for everything of this symbol, without loss; BAD when something does not fit."""
+        cdef int64_t price_factor = 1, qty_factor = 1
+        cdef int i
+        cdef Status status
+        for i in range(price_digits - self.book.price_digits):
+            price_factor *= 10
+        for i in range(qty_digits - self.book.qty_digits):
+            qty_factor *= 10
+        status = self.book.rescale(price_digits, qty_digits)
+        if status != OK:
+            return status
+        self._proof.rescale(price_factor, qty_factor)
+        self.agg_trades.rescale(price_factor, qty_factor)
+        self.single_trades.rescale(price_factor, qty_factor)
+        self._bbo.top.bid_price *= price_factor
+        self._bbo.top.ask_price *= price_factor
+        self._bbo.top.bid_qty *= qty_factor
+        self._bbo.top.ask_qty *= qty_factor
+        self._day.open_price *= price_factor
+        self._day.high_price *= price_factor
+        self._day.low_price *= price_factor
+        self._day.volume = self._day.volume * <i128>qty_factor
+        self._day.quote_volume = self._day.quote_volume * (<i128>price_factor * <i128>qty_factor)
+        return OK
+
+    # ---- trust
+
+    cdef bint is_good(self) noexcept nogil:
+        return self._state == S_LIVE or self._state == S_PROVED
+
+    cdef bint is_syncing(self) noexcept nogil:
+        return self._state == S_COLD or self._state == S_SYNCING or self._state == S_SUSPECT
+
+    cdef void enter(self, State state, const char *reason, int64_t now_ns) noexcept:
+        cdef bint was_good = self.is_good()
+        if state == self._state and strcmp(reason, self._reason) == 0:
+            return
+        self._state = state
+        self._reason = reason
+        self.state_since_ns = now_ns
+        if self.is_good():
+            self._bad_ns = 0
+            self._is_withdrawn = False
+        elif was_good or self._bad_ns == 0:
+            self._bad_ns = now_ns
+        self.announce(now_ns)
+        self._publisher.event(now_ns, self.symbol, "state", state=STATES[<int>state], reason=reason.decode(),
+                              last_update_id=self.book.last_id)
+
+    cdef void announce(self, int64_t now_ns) noexcept:
+        self._publisher.state(self.instrument, self._state, self._reason, self.state_since_ns, self.book.last_id, now_ns)
+
+    cdef void suspect(self, const char *reason, int64_t now_ns, bint keep_buffer) noexcept:
+        """The book is not to be trusted: stop publishing it."""
+        cdef str token = reason.decode()
+        self.resyncs[token] = self.resyncs.get(token, 0) + 1
+        self._crossed_run = 0
+        self._proof.reset()
+        self._bbo.update_id = 0     # ids may have started over
+        self.enter(S_SUSPECT, reason, now_ns)
+
+    cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept:
+        """Draw the consequence of verdicts that fell since the counters stood at `matches` and `mismatches`."""
+        if self._proof.mismatch > mismatches and self._proof.mismatches_in_a_row >= self._patience:
+            if self.is_good():
+                if self._fuse.allows(self.symbol, now_ns):
+                    self.suspect(b"proof_mismatch", now_ns, False)
+                else:
+                    self.enter(S_LIVE, b"proof_unreliable", now_ns)
+        elif self._proof.match > matches:
+            self._match_ns = now_ns
+            if self._state == S_LIVE and not self._fuse.is_blown:
+                self.enter(S_PROVED, b"book_ticker", now_ns)
+
+    cdef void publish(self, int64_t now_ns) noexcept:
+        cdef Quote quote
+        cdef Tape tape = self.agg_trades if self.agg_trades.count else self.single_trades
+        memset(&quote, 0, sizeof(Quote))
+        self.seq += 1
+        self._published_ns = now_ns
+        quote.instrument = self.instrument
+        quote.top = self.book.top()
+        quote.first_id = self.book.first_id
+        quote.last_id = self.book.last_id
+        quote.ts_event = self.book.ts_event
+        quote.recv_ns = now_ns
+        quote.state = self._state
+        quote.seq = self.seq
+        quote.has_last = tape.count > 0
+        quote.last_price = tape.last_price
+        quote.day = self._day
+        self._publisher.book(&quote, self.book)
+
+    cdef void age(self, int64_t now_ns) noexcept:
+        """What follows from time alone, once a second or so."""
+        if self._state == S_PROVED and self.last_update_ns - self._match_ns > PROVED_NS:
+            self.enter(S_LIVE, b"unproved", now_ns)
+        if self.is_good():
+            if now_ns - self._published_ns >= REPUBLISH_NS and not self.book.is_crossed():
+                self.publish(now_ns)
+        elif self._bad_ns and not self._is_withdrawn and now_ns - self._bad_ns >= WITHDRAW_NS:
+            self._is_withdrawn = True
+            self._publisher.withdraw(self.instrument)
+
+    def refresh(self, int64_t now_ns):
+        """Say everything again: for a sink that has come (back)."""
+        self.announce(now_ns)
+        if self.is_good():
+            if not self.book.is_crossed():
+                self.publish(now_ns)
+        elif self._is_withdrawn:
+            self._publisher.withdraw(self.instrument)
+
+    def finish(self):
+        """End of input: what waits for a verdict gets none."""
+        self._proof.reset()
+
+    # ---- for those who look
+
+    @property
+    def state(self):
+        return STATES[<int>self._state]
+
+    @property
+    def reason(self):
+        return self._reason.decode()
+
+    @property
+    def proof(self):
+        return {"match": self._proof.match, "mismatch": self._proof.mismatch, "unjudged": self._proof.unjudged}
+
+    @property
+    def last_mismatch(self):
+        """(update id, ours, theirs) of the newest mismatch, tops as (bid price, qty, ask price, qty) scaled; or None."""
+        cdef Top a = self._proof.last_ours.top
+        cdef Top b = self._proof.last_theirs.top
+        if self._proof.mismatch == 0:
+            return None
+        return (self._proof.last_ours.update_id, (a.bid_price, a.bid_qty, a.ask_price, a.ask_qty),
+                (b.bid_price, b.bid_qty, b.ask_price, b.ask_qty))
+
+    @property
+    def tape(self):
+        return self.agg_trades if self.agg_trades.last_id else self.single_trades
+
+    @property
+    def trades(self):
+        return self.tape.count
+
+    @property
+    def trade_gaps(self):
+        return self.tape.gaps
+
+    @property
+    def venue_delay_ns(self):
+        return self._delay_ns if self.last_frame_ns else None
+
+    def trade_summary(self):
+        """Count and exact sums of the market trades seen (see Tape.summary), or None."""
+        return self.tape.summary(self.book.price_digits, self.book.qty_digits)
