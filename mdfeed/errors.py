@@ -1,16 +1,16 @@
 """The error tree, and the exit code of each branch.
 
-    MdfeedError                          exit 1
-    ├── UsageError                       exit 2    the command line contradicts itself
-    ├── ConfigError                      exit 78   the operator's mistake (file:line:col, path, reason)
-    ├── VenueError                       the remote's mistake
-    │   ├── DecodeError                  not what the venue documents (excerpt)
-    │   ├── SubscribeError               a stream was refused
-    │   └── SnapshotError                a snapshot could not be had
-    │       ├── RateLimited              429 or 418: wait retry_after seconds
-    │       └── GeoBlocked               451 or 403: permanent until the operator acts
-    ├── SinkError                        the far side of a sink
-    └── CaptureError                     a capture is foreign or damaged (offset)
+MdfeedError                          exit 1
+├── UsageError                       exit 2    the command line contradicts itself
+├── ConfigError                      exit 78   the operator's mistake (file:line:col, path, reason)
+├── VenueError                       the remote's mistake
+│   ├── DecodeError                  not what the venue documents (excerpt)
+│   ├── SubscribeError               a stream was refused
+│   └── SnapshotError                a snapshot could not be had
+│       ├── RateLimited              429 or 418: wait retry_after seconds
+│       └── GeoBlocked               451 or 403: permanent until the operator acts
+├── SinkError                        the far side of a sink
+└── CaptureError                     a capture is foreign or damaged (offset)
 """
 
 from __future__ import annotations

@@ -1,0 +1,409 @@
+// One forward pass of simdjson On-Demand over a frame, into an mdfeed_record.
+//
+// Knows JSON, short keys and [price, quantity] rows; no venue's schema. Error-code accessors only: the callers are
+// noexcept, and a throw would end the process. Keys may come in any order; levels become integers in the same pass
+// when the symbol has been named before them (it practically always has), else in a second one.
+#pragma once
+
+#ifndef SIMDJSON_EXCEPTIONS
+#define SIMDJSON_EXCEPTIONS 0
+#endif
+#define SIMDJSON_DEVELOPMENT_CHECKS 0
+#include "simdjson.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string_view>
+
+#include "_decimal.h"
+#include "_record.h"
+
+namespace mdfeed {
+
+namespace od = simdjson::ondemand;
+using simdjson::error_code;
+
+// The values of `Why` in _types.pxd (which no C++ header can see); test_parse.py holds the two together.
+enum Why : uint8_t { W_NONE = 0, W_EMPTY = 8, W_NOT_JSON = 9, W_CUT = 10, W_MISSING_FIELD = 11, W_WRONG_TYPE = 12,
+                     W_BAD_NUMBER = 13, W_OVERFLOW = 14, W_TOO_LONG = 15, NO_MEMORY = 255 };
+
+// Index of the active instrument of that name, or -1.
+using Resolve = int32_t (*)(void *table, const char *symbol, Py_ssize_t size);
+// Digits of an instrument given by index; -1 when there is none.
+using Digits = int32_t (*)(void *table, int32_t index, int8_t *price_digits, int8_t *qty_digits);
+
+constexpr size_t MAX_FRAME_BYTES = 16u << 20;
+// A frame above this gets a parser and a padding copy of its own, so that one 5 MB frame does not keep 30 MB for ever.
+constexpr size_t KEEP_BYTES = 1u << 20;
+
+inline uint8_t why_of(error_code error) {
+    switch (error) {
+        case simdjson::EMPTY: return W_EMPTY;
+        case simdjson::MEMALLOC: return NO_MEMORY;
+        case simdjson::CAPACITY: return W_TOO_LONG;
+        case simdjson::INCORRECT_TYPE: return W_WRONG_TYPE;
+        case simdjson::UNCLOSED_STRING:
+        case simdjson::INCOMPLETE_ARRAY_OR_OBJECT:
+        case simdjson::TRAILING_CONTENT: return W_CUT;
+        default: return W_NOT_JSON;
+    }
+}
+
+inline uint8_t why_of_number(int code) {
+    return code == MDFEED_FINE ? W_NONE : code == MDFEED_TOO_LARGE ? W_OVERFLOW : W_BAD_NUMBER;
+}
+
+// A scalar's raw text; containers keep only their type.
+inline mdfeed_text text_of(od::value value) {
+    std::string_view token = value.raw_json_token();
+    const char *from = token.data();
+    const char *end = from + token.size();
+    while (end > from && static_cast<unsigned char>(end[-1]) <= ' ') end--;
+    int32_t type = from < end ? static_cast<unsigned char>(*from) : 0;
+    if (type == '-' || (type >= '0' && type <= '9')) type = MDFEED_NUMBER;
+    if (type == MDFEED_STRING) {
+        from++;
+        end -= end > from;  // stage 1 has seen to it that the string is closed
+    }
+    return {from, static_cast<int32_t>(end - from), type};
+}
+
+inline int slot_of(std::string_view key) {
+    switch (key.size()) {
+        case 1: {
+            unsigned letter = static_cast<unsigned char>(key[0]) - 'A';
+            return letter < 26 || (letter >= 32 && letter < 58) ? static_cast<int>(letter) : -1;
+        }
+        case 2: return key == "pu" ? MDFEED_F_PU : key == "st" ? MDFEED_F_ST : key == "id" ? MDFEED_F_ID : -1;
+        case 3: return key == "msg" ? MDFEED_F_MSG : -1;
+        case 4: return key == "bids" ? 'b' - 'A' : key == "asks" ? 'a' - 'A' : key == "data" ? MDFEED_F_DATA
+                       : key == "code" ? MDFEED_F_CODE : -1;
+        case 5: return key == "error" ? MDFEED_F_ERROR : -1;
+        case 6: return key == "stream" ? MDFEED_F_STREAM : key == "symbol" ? MDFEED_F_SYMBOL
+                       : key == "result" ? MDFEED_F_RESULT : -1;
+        case 12: return key == "lastUpdateId" ? MDFEED_F_LAST_UPDATE_ID : -1;
+        default: return -1;
+    }
+}
+
+constexpr uint64_t bit(int slot) { return uint64_t{1} << slot; }
+constexpr int SLOT_A = 'a' - 'A', SLOT_B = 'b' - 'A', SLOT_O = 'o' - 'A', SLOT_S = 's' - 'A';
+// Keys of the wrapper; everything else belongs to the event inside.
+constexpr uint64_t OUTER = bit(MDFEED_F_STREAM) | bit(MDFEED_F_ID) | bit(MDFEED_F_RESULT) | bit(MDFEED_F_ERROR) |
+                           bit(MDFEED_F_CODE) | bit(MDFEED_F_MSG) | bit(MDFEED_F_DATA);
+
+class Scanner {
+  public:
+    ~Scanner() {
+        std::free(copy_);
+        for (Side &side : sides_) std::free(side.rows);
+    }
+
+    // Fills `record`. `instrument` is the default where the frame names no symbol, -1 for none.
+    void scan(const char *data, size_t size, size_t capacity, int32_t instrument, mdfeed_record *record) {
+        record->why = W_NONE;
+        record->seen = 0;
+        if (size > MAX_FRAME_BYTES) {
+            record->why = W_TOO_LONG;
+            return;
+        }
+        if (copy_bytes_ > KEEP_BYTES) drop_copy();
+        if (capacity < size + simdjson::SIMDJSON_PADDING) {
+            if (!pad(data, size)) {
+                record->why = NO_MEMORY;
+                return;
+            }
+            data = copy_;
+            capacity = copy_bytes_;
+        }
+        record_ = record;
+        default_ = instrument;
+        end_ = data + size;
+        if (size <= KEEP_BYTES) {
+            record->why = scan_with(parser_, data, size, capacity);
+        } else {
+            od::parser once;
+            record->why = scan_with(once, data, size, capacity);
+        }
+    }
+
+    void *table = nullptr;
+    Resolve resolve = nullptr;
+    Digits digits_of = nullptr;
+
+  private:
+    struct Side {
+        mdfeed_level *rows = nullptr;
+        int32_t count = 0;
+        int32_t capacity = 0;
+    };
+
+    od::parser parser_;
+    char *copy_ = nullptr;
+    size_t copy_bytes_ = 0;
+    Side sides_[2];
+    mdfeed_record *record_ = nullptr;
+    const char *end_ = nullptr;         // one behind the frame's last byte
+    int32_t default_ = -1;
+    int32_t used_ = -1;                 // whose digits the levels of this pass were read with
+    bool has_skipped_ = false;          // levels of this pass were not read
+    bool is_inside_ = false;            // the event's own object has been found
+    int8_t price_digits_ = 0, qty_digits_ = 0;
+
+    void drop_copy() {
+        std::free(copy_);
+        copy_ = nullptr;
+        copy_bytes_ = 0;
+    }
+
+    bool pad(const char *data, size_t size) {
+        size_t wanted = size + simdjson::SIMDJSON_PADDING;
+        if (copy_bytes_ < wanted) {
+            drop_copy();
+            size_t rounded = (wanted + 4095) & ~size_t{4095};
+            copy_ = static_cast<char *>(std::malloc(rounded));
+            if (!copy_) return false;
+            copy_bytes_ = rounded;
+        }
+        std::memcpy(copy_, data, size);
+        std::memset(copy_ + size, ' ', simdjson::SIMDJSON_PADDING);
+        return true;
+    }
+
+    uint8_t scan_with(od::parser &parser, const char *data, size_t size, size_t capacity) {
+        od::document doc;
+        error_code error = parser.iterate(data, size, capacity).get(doc);
+        if (error) return why_of(error);
+        used_ = -1;
+        uint8_t why = pass(doc);
+        if (why) return why;
+        int32_t named = locate();
+        if (named >= 0 && (named != used_ || has_skipped_) && (record_->has_side[0] || record_->has_side[1])) {
+            // The symbol came after the levels, or another one than was thought: once more, with its digits.
+            default_ = named;
+            doc.rewind();
+            why = pass(doc, named);
+            if (why) return why;
+        }
+        record_->instrument = named;
+        for (int side = 0; side < 2; side++) {
+            record_->sides[side] = sides_[side].rows;
+            record_->counts[side] = sides_[side].count;
+        }
+        return W_NONE;
+    }
+
+    void forget_event() {
+        record_->seen &= OUTER;
+        record_->has_side[0] = record_->has_side[1] = 0;
+        record_->levels_why = W_NONE;
+        record_->price_digits = record_->qty_digits = 0;
+        sides_[0].count = sides_[1].count = 0;
+        has_skipped_ = false;
+    }
+
+    uint8_t pass(od::document &doc, int32_t settled = -1) {
+        record_->seen = 0;
+        record_->is_list = 0;
+        forget_event();
+        is_inside_ = false;
+        used_ = -1;
+        if (settled >= 0) use(settled);
+        od::json_type type;
+        error_code error = doc.type().get(type);
+        if (error) return why_of(error);
+        if (type == od::json_type::array) {
+            record_->is_list = 1;
+            std::string_view whole;
+            error = doc.raw_json().get(whole);
+        } else if (type == od::json_type::object) {
+            od::object object;
+            error = doc.get_object().get(object);
+            if (!error) error = walk(object, 0);
+        } else {
+            return W_WRONG_TYPE;
+        }
+        if (error) return why_of(error);
+        return doc.at_end() ? W_NONE : W_CUT;
+    }
+
+    error_code walk(od::object object, int level) {
+        for (auto next : object) {
+            od::field field;
+            error_code error = std::move(next).get(field);
+            if (error) return error;
+            int slot = slot_of(field.escaped_key());
+            if (slot < 0 || ((bit(slot) & OUTER) ? level > 0 : level == 0 && is_inside_)) continue;
+            od::value value = field.value();
+            mdfeed_text text = text_of(value);
+            if (text.type == MDFEED_OBJECT && level == 0 && (slot == MDFEED_F_DATA || slot == MDFEED_F_RESULT)) {
+                forget_event();
+                is_inside_ = true;
+                record_->seen |= bit(slot);
+                record_->fields[slot] = text;
+                error = step_into(value, 1);
+                if (error) return error;
+                continue;
+            }
+            if (text.type == MDFEED_OBJECT && slot == SLOT_O && level < 2) {
+                error = step_into(value, 2);
+                if (error) return error;
+                continue;
+            }
+            if (text.type == MDFEED_ARRAY && (slot == SLOT_A || slot == SLOT_B)) {
+                error = read_side(value, slot == SLOT_A);
+                if (error) return error;
+                continue;
+            }
+            if (text.type == MDFEED_ARRAY && slot == MDFEED_F_DATA) record_->is_list = 1;
+            record_->seen |= bit(slot);
+            record_->fields[slot] = text;
+        }
+        return simdjson::SUCCESS;
+    }
+
+    error_code step_into(od::value value, int level) {
+        od::object inner;
+        error_code error = value.get_object().get(inner);
+        return error ? error : walk(inner, level);
+    }
+
+    // The index that the frame's own symbol, the default, or the stream's name stands for.
+    int32_t locate() {
+        for (int slot : {SLOT_S, static_cast<int>(MDFEED_F_SYMBOL)}) {
+            if (!mdfeed_has(record_, slot) || record_->fields[slot].type != MDFEED_STRING) continue;
+            record_->names_symbol = 1;
+            const mdfeed_text &name = record_->fields[slot];
+            return resolve(table, name.text, name.size);
+        }
+        record_->names_symbol = 0;
+        if (default_ >= 0) return default_;
+        if (!mdfeed_has(record_, MDFEED_F_STREAM)) return -1;
+        const mdfeed_text &stream = record_->fields[MDFEED_F_STREAM];
+        const void *at = stream.size ? std::memchr(stream.text, '@', static_cast<size_t>(stream.size)) : nullptr;
+        if (!at || *stream.text == '!') return -1;
+        record_->names_symbol = 1;
+        return resolve(table, stream.text, static_cast<const char *>(at) - stream.text);
+    }
+
+    bool use(int32_t instrument) {
+        if (instrument < 0 || digits_of(table, instrument, &price_digits_, &qty_digits_) < 0) return false;
+        used_ = instrument;
+        return true;
+    }
+
+    bool grow(Side &side) {
+        int32_t capacity = side.capacity ? side.capacity * 2 : 1024;
+        void *rows = std::realloc(side.rows, static_cast<size_t>(capacity) * sizeof(mdfeed_level));
+        if (!rows) return false;
+        side.rows = static_cast<mdfeed_level *>(rows);
+        side.capacity = capacity;
+        return true;
+    }
+
+    void blame(uint8_t why) {
+        if (!record_->levels_why) record_->levels_why = why;
+    }
+
+    error_code read_side(od::value value, int which) {
+        Side &side = sides_[which];
+        side.count = 0;
+        record_->has_side[which] = 1;
+        if (used_ < 0 && !use(locate())) {  // not for us, or the symbol is yet to come
+            has_skipped_ = true;
+            return simdjson::SUCCESS;
+        }
+        if (record_->price_digits < price_digits_) record_->price_digits = price_digits_;
+        if (record_->qty_digits < qty_digits_) record_->qty_digits = qty_digits_;
+#ifdef MDFEED_SWAR
+        if (quick_rows(value.raw_json_token().data(), side)) return simdjson::SUCCESS;
+        side.count = 0;
+#endif
+        return careful_rows(value, side);
+    }
+
+#ifdef MDFEED_SWAR
+    // The venue's usual spelling, `[["p","q"],...]` without blanks, straight from the bytes. False: something else is
+    // there, and the careful way says what. Never reads more than SIMDJSON_PADDING behind the frame: every turn starts
+    // inside it, and a row that it reads has at most 41 bytes.
+    bool quick_rows(const char *at, Side &side) {
+        if (price_digits_ > 8 || qty_digits_ > 8) return false;
+        const unsigned price_digits = static_cast<unsigned>(price_digits_), qty_digits = static_cast<unsigned>(qty_digits_);
+        at++;
+        if (at < end_ && *at == ']') return true;
+        while (at < end_) {
+            if (side.count == side.capacity && !grow(side)) return false;
+            mdfeed_level &row = side.rows[side.count];
+            if (at[0] != '[' || at[1] != '"') return false;
+            at += 2;
+            if (!mdfeed_quick_decimal(&at, price_digits, &row.price)) return false;
+            if (at[0] != ',' || at[1] != '"') return false;
+            at += 2;
+            if (!mdfeed_quick_decimal(&at, qty_digits, &row.qty)) return false;
+            if (at[0] != ']') return false;
+            side.count++;
+            if (at[1] == ']') return at + 1 < end_;
+            if (at[1] != ',') return false;
+            at += 2;
+        }
+        return false;
+    }
+#endif
+
+    error_code careful_rows(od::value value, Side &side) {
+        od::array rows;
+        error_code error = value.get_array().get(rows);
+        if (error) return error;
+        for (auto next : rows) {
+            od::value row_value;
+            od::array row;
+            if ((error = std::move(next).get(row_value))) return error;
+            if (text_of(row_value).type != MDFEED_ARRAY) {
+                blame(W_WRONG_TYPE);
+                continue;
+            }
+            if ((error = row_value.get_array().get(row))) return error;
+            if (side.count == side.capacity && !grow(side)) return simdjson::MEMALLOC;
+            mdfeed_level &level = side.rows[side.count];
+            int column = 0;
+            for (auto cell : row) {
+                od::value cell_value;
+                if ((error = std::move(cell).get(cell_value))) return error;
+                // Old Spot snapshots have a third, always empty column.
+                if (column < 2) read_cell(text_of(cell_value), column, column ? &level.qty : &level.price);
+                column++;
+            }
+            if (column < 2) blame(W_MISSING_FIELD);
+            side.count++;
+        }
+        return simdjson::SUCCESS;
+    }
+
+    void read_cell(const mdfeed_text &text, int column, int64_t *out) {
+        if (text.type != MDFEED_STRING && text.type != MDFEED_NUMBER) return blame(W_WRONG_TYPE);
+        if (!mdfeed_is_plain(&text)) return blame(W_BAD_NUMBER);
+        int code = mdfeed_decimal(text.text, text.size, column ? qty_digits_ : price_digits_, out,
+                                  column ? &record_->qty_digits : &record_->price_digits);
+        if (code != MDFEED_LONG_FRACTION) blame(why_of_number(code));
+    }
+};
+
+}  // namespace mdfeed
+
+// The C face of it, for Cython.
+static inline void *mdfeed_scanner_new(void *table, mdfeed::Resolve resolve, mdfeed::Digits digits_of) {
+    auto *scanner = new (std::nothrow) mdfeed::Scanner();
+    if (scanner) {
+        scanner->table = table;
+        scanner->resolve = resolve;
+        scanner->digits_of = digits_of;
+    }
+    return scanner;
+}
+static inline void mdfeed_scanner_free(void *scanner) { delete static_cast<mdfeed::Scanner *>(scanner); }
+static inline void mdfeed_scan(void *scanner, const char *data, Py_ssize_t size, Py_ssize_t capacity,
+                               int32_t instrument, mdfeed_record *record) {
+    static_cast<mdfeed::Scanner *>(scanner)->scan(data, static_cast<size_t>(size), static_cast<size_t>(capacity),
+                                                  instrument, record);
+}
