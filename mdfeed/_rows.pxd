@@ -1,0 +1,19 @@
+# One side of a book in other forms: doubles for numpy, text for the digest.
+
+from mdfeed._ladder cimport Ladder
+from mdfeed._types cimport *
+
+
+cdef class Rows:
+    cdef double *_data          # n rows of price, quantity; own memory
+    cdef Py_ssize_t _shape[2]
+    cdef Py_ssize_t _strides[2]
+
+
+# A price or quantity as plain decimal text, without trailing zeros, sign or exponent. Writes at most 20 characters,
+# returns how many. `value` is not negative, `digits` 0 to 18.
+cdef int write_decimal(char *out, int64_t value, int digits) noexcept nogil
+
+cdef Rows make_rows(const Ladder *ladder, int price_digits, int qty_digits)
+# Lines `<prefix>,<price>,<qty>\n`, best first; `prefix` is one character.
+cdef bytes write_rows(const Ladder *ladder, bytes prefix, int price_digits, int qty_digits)
