@@ -1,0 +1,120 @@
+"""The exact book of one instrument at any update id of the recent past.
+
+A log of level changes with a full copy of the book every `CHUNK_CHANGES` changes. Memory is bounded: at most
+`changes_max` changes are kept (24 bytes each) and one copy of the book (about 100 bytes a level) a chunk; the oldest
+chunk goes first. It refuses to know orders and trades: it is told what each level became.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+
+from mdfeed.exchange.profiles import Profile
+
+CHUNK_CHANGES = 8192
+
+
+@dataclass(frozen=True)
+class TrueBook:
+    """A full book at one id: {price in ticks: quantity in steps} a side."""
+
+    profile: Profile
+    last_id: int
+    bids: dict[int, int]
+    asks: dict[int, int]
+
+    def levels(self, side: str, count: int | None = None) -> list[tuple[str, str]]:
+        """(price, qty) texts as the venue writes them, best first; `side` is "bids" or "asks"."""
+        book = self.bids if side == "bids" else self.asks
+        prices = sorted(book, reverse=side == "bids")[:count]
+        return [(self.profile.price_text(price), self.profile.qty_text(book[price])) for price in prices]
+
+    def top(self) -> tuple[str, str, str, str]:
+        """Best bid price and qty, best ask price and qty; an empty side is "0", "0"."""
+        bid, ask = max(self.bids, default=0), min(self.asks, default=0)
+        text = self.profile
+        return (
+            *((text.price_text(bid), text.qty_text(self.bids[bid])) if bid else ("0", "0")),
+            *((text.price_text(ask), text.qty_text(self.asks[ask])) if ask else ("0", "0")),
+        )
+
+
+class _Chunk:
+    """The book just after `first_id`, and the changes since: flat (id, signed price, qty), a bid's price negative."""
+
+    __slots__ = ("asks", "bids", "changes", "first_id")
+
+    def __init__(self, first_id: int, bids: dict[int, int], asks: dict[int, int]) -> None:
+        self.first_id = first_id
+        self.bids = bids
+        self.asks = asks
+        self.changes = array("q")
+
+
+class Truth:
+    """What the book was. Write with `note` (ids ascending, all changes of an id together), ask with `book_at`."""
+
+    def __init__(self, profile: Profile, first_id: int, changes_max: int = 262_144) -> None:
+        self.profile = profile
+        self.last_id = first_id
+        self._bids: dict[int, int] = {}
+        self._asks: dict[int, int] = {}
+        self._chunks: deque[_Chunk] = deque([_Chunk(first_id, {}, {})])
+        self._chunks_max = max(2, changes_max // CHUNK_CHANGES)
+        # Where the last question ended, so that ascending questions replay each change once.
+        self._cursor: tuple[_Chunk, int, dict[int, int], dict[int, int]] | None = None
+
+    @property
+    def first_id(self) -> int:
+        """The oldest id that can be asked for."""
+        return self._chunks[0].first_id
+
+    def note(self, update_id: int, changes: list[tuple[int, int, int]]) -> None:
+        """Record that update `update_id` set each (side, price, qty); qty 0 removes the level."""
+        chunk = self._chunks[-1]
+        if len(chunk.changes) >= 3 * CHUNK_CHANGES:
+            chunk = _Chunk(self.last_id, self._bids.copy(), self._asks.copy())
+            self._chunks.append(chunk)
+            if len(self._chunks) > self._chunks_max:
+                self._chunks.popleft()
+        self.last_id = update_id
+        log = chunk.changes
+        for side, price, qty in changes:
+            log.extend((update_id, price if side else -price, qty))
+            book = self._asks if side else self._bids
+            if qty:
+                book[price] = qty
+            else:
+                book.pop(price, None)
+
+    def book_at(self, update_id: int) -> TrueBook:
+        """The full book after every update with an id up to `update_id`.
+
+        Raises LookupError for an id that is no longer, or not yet, known.
+        """
+        if not self.first_id <= update_id <= self.last_id:
+            raise LookupError(f"{self.profile.symbol}: id {update_id} is outside {self.first_id}..{self.last_id}")
+        chunk, place, bids, asks = self._start(update_id)
+        log = chunk.changes
+        while place < len(log) and log[place] <= update_id:
+            signed, qty = log[place + 1], log[place + 2]
+            book, price = (asks, signed) if signed > 0 else (bids, -signed)
+            if qty:
+                book[price] = qty
+            else:
+                book.pop(price, None)
+            place += 3
+        self._cursor = (chunk, place, bids, asks)
+        return TrueBook(self.profile, update_id, bids.copy(), asks.copy())
+
+    def _start(self, update_id: int) -> tuple[_Chunk, int, dict[int, int], dict[int, int]]:
+        index = bisect_right(self._chunks, update_id, key=lambda chunk: chunk.first_id) - 1
+        chunk = self._chunks[index]
+        if self._cursor is not None:
+            at, place = self._cursor[:2]
+            if at is chunk and (place == 0 or at.changes[place - 3] <= update_id):
+                return self._cursor
+        return chunk, 0, chunk.bids.copy(), chunk.asks.copy()
