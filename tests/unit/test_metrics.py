@@ -115,18 +115,27 @@ def exposition(feed: SimpleNamespace) -> Exposition:
     return Exposition(FeedCollector(feed, [line], [sink], governor, LoopLag(), now_ns=lambda: 10_000_000_000))
 
 
-def samples(exposition: Exposition) -> dict[tuple[str, ...], float]:
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(exposition.render().decode())
-        for sample in family.samples
-    }
+class Samples:
+    """Values by name and label values, whatever the order of the labels."""
+
+    def __init__(self, exposition: Exposition) -> None:
+        families = text_string_to_metric_families(exposition.render().decode())
+        self.names = set()
+        self.values = {}
+        for sample in (sample for family in families for sample in family.samples):
+            self.names.add(sample.name)
+            self.values[frozenset((sample.name, *sample.labels.values()))] = sample.value
+
+    def __getitem__(self, key: tuple[str, ...]) -> float:
+        return self.values[frozenset(key)]
+
+    def __contains__(self, key: tuple[str, ...]) -> bool:
+        return frozenset(key) in self.values
 
 
 def test_every_name_of_the_contract_is_there(exposition: Exposition, feed: SimpleNamespace) -> None:
     feed.receive_to_write = Recorded([1000])
-    names = {name for name, *_ in samples(exposition)}
-    assert set(CONTRACT) <= names
+    assert set(CONTRACT) <= Samples(exposition).names
 
 
 def test_every_family_has_help_and_type(exposition: Exposition) -> None:
@@ -142,7 +151,7 @@ def test_every_family_has_help_and_type(exposition: Exposition) -> None:
 
 
 def test_values_are_those_of_the_sources(exposition: Exposition) -> None:
-    found = samples(exposition)
+    found = Samples(exposition)
     btc = ("binance-usdm", "BTCUSDT")
     assert found["mdfeed_frames_total", "binance-usdm", "bookTicker"] == 200
     assert found["mdfeed_frame_bytes_total", "binance-usdm"] == 12345
@@ -167,7 +176,7 @@ def test_values_are_those_of_the_sources(exposition: Exposition) -> None:
 
 
 def test_the_histogram_is_cumulative_in_seconds_and_quantiles_wait_for_a_value(exposition: Exposition) -> None:
-    found = samples(exposition)
+    found = Samples(exposition)
     buckets = [found["mdfeed_processing_seconds_bucket", "binance-usdm", str(bound / 1e9)] for bound in BOUNDS_NS]
     assert buckets == sorted(buckets)
     assert found["mdfeed_processing_seconds_bucket", "binance-usdm", "5e-05"] == 2
@@ -175,7 +184,7 @@ def test_the_histogram_is_cumulative_in_seconds_and_quantiles_wait_for_a_value(e
     assert found["mdfeed_processing_seconds_count", "binance-usdm"] == 4
     assert found["mdfeed_processing_seconds_sum", "binance-usdm"] == pytest.approx(5.070032)
     assert found["mdfeed_processing_quantile_seconds", "binance-usdm", "0.5"] == 0.07
-    assert not [key for key in found if key[0] == "mdfeed_receive_to_write_quantile_seconds"]
+    assert "mdfeed_receive_to_write_quantile_seconds" not in found.names
 
 
 async def test_loop_lag_sees_a_blocked_loop(monkeypatch: pytest.MonkeyPatch) -> None:
