@@ -1,0 +1,312 @@
+"""Prometheus exposition: a collector that reads plain counters when it is scraped, so a frame pays nothing for it.
+
+Answers for: names, types, labels and units (CONTRACT 6). Refuses to know: who counts, and when; every source is a
+plain object whose attributes are read here (the protocols below say which).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+STATES = ("COLD", "SYNCING", "LIVE", "PROVED", "STALE", "SUSPECT")
+QUANTILES = (0.5, 0.99, 0.999)
+US = 1_000
+BOUNDS_NS = [
+    n * US for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 250_000, 1_000_000)
+]
+
+
+class Histogram(Protocol):
+    """What is read of `_stats.Histogram`; nanoseconds."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def sum_ns(self) -> int: ...
+    def quantile(self, q: float, /) -> float: ...
+    def buckets(self, bounds_ns: Sequence[int], /) -> Sequence[int]: ...
+
+
+class Feed(Protocol):
+    """What is read of the heart; `tracks` by symbol, see FeedCollector.of_books for theirs."""
+
+    @property
+    def venue(self) -> str: ...
+    @property
+    def tracks(self) -> Mapping[str, Any]: ...
+    @property
+    def frames_by_kind(self) -> Mapping[str, int]: ...
+    @property
+    def frame_bytes(self) -> int: ...
+    @property
+    def decode_errors(self) -> Mapping[str, int]: ...
+    @property
+    def ignored(self) -> Mapping[str, int]: ...
+    @property
+    def processing(self) -> Histogram: ...
+    @property
+    def receive_to_write(self) -> Histogram: ...
+
+
+class Line(Protocol):
+    """What is read of a line; `reconnects` by reason."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_connected(self) -> bool: ...
+    @property
+    def reconnects(self) -> Mapping[str, int]: ...
+
+
+class Sink(Protocol):
+    """What is read of a sink."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_connected(self) -> bool: ...
+    def counters(self) -> Mapping[str, Any]:
+        """published {kind: n}, dropped {reason: n}, errors {code: n}, buffer_bytes, reconnects."""
+
+
+class LoopLag:
+    """How late the event loop runs a timer: the worst of the last PERIOD_S to twice that, in seconds."""
+
+    STEP_S = 0.25
+    PERIOD_S = 15.0
+
+    def __init__(self) -> None:
+        self._worst_s = 0.0
+        self._worst_before_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def worst_s(self) -> float:
+        return max(self._worst_s, self._worst_before_s)
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._measure(), name="loop lag")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _measure(self) -> None:
+        loop = asyncio.get_running_loop()
+        period_end = loop.time() + self.PERIOD_S
+        while True:
+            due = loop.time() + self.STEP_S
+            await asyncio.sleep(self.STEP_S)
+            now = loop.time()
+            if now >= period_end:
+                self._worst_before_s, self._worst_s = self._worst_s, 0.0
+                period_end = now + self.PERIOD_S
+            self._worst_s = max(self._worst_s, now - due)
+
+
+def package_version() -> str:
+    try:
+        return installed_version("mdfeed")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "unknown"
+
+
+class FeedCollector(Collector):
+    """Everything of CONTRACT 6 that exists so far, read at scrape time."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        lines: Iterable[Line] = (),
+        sinks: Iterable[Sink] = (),
+        governor: Any = None,
+        lag: LoopLag | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.feed = feed
+        self.lines = lines
+        self.sinks = sinks
+        self.governor = governor
+        self.lag = lag
+        self.now_ns = now_ns
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: a registry need not scrape once just to learn the names."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self.of_frames()
+        yield from self.of_books()
+        yield from self.of_latency()
+        yield from self.of_lines()
+        yield from self.of_sinks()
+        if self.governor is not None:
+            yield gauge(
+                "mdfeed_rest_weight_used",
+                "Request weight used in the venue's current minute.",
+                self.governor.weight_used,
+            )
+        if self.lag is not None:
+            yield gauge(
+                "mdfeed_event_loop_lag_seconds", "Worst lateness of a timer in the last 15 to 30 s.", self.lag.worst_s
+            )
+        info = GaugeMetricFamily("mdfeed_build_info", "1; the version is the label.", labels=["version"])
+        info.add_metric([package_version()], 1)
+        yield info
+
+    def of_frames(self) -> Iterator[Metric]:
+        feed, labels = self.feed, ["venue"]
+        yield counted(
+            "mdfeed_frames", "Frames decoded, by channel.", [*labels, "channel"], [feed.venue], feed.frames_by_kind
+        )
+        yield counted(
+            "mdfeed_frames_ignored",
+            "Legal frames that are not for us, by why.",
+            [*labels, "reason"],
+            [feed.venue],
+            feed.ignored,
+        )
+        yield counted(
+            "mdfeed_decode_errors",
+            "Frames that are not what the venue documents, by why.",
+            [*labels, "reason"],
+            [feed.venue],
+            feed.decode_errors,
+        )
+        size = CounterMetricFamily("mdfeed_frame_bytes", "Payload bytes of all frames.", labels=labels)
+        size.add_metric([feed.venue], feed.frame_bytes)
+        yield size
+
+    def of_books(self) -> Iterator[Metric]:
+        labels = ["venue", "symbol"]
+        updates = CounterMetricFamily(
+            "mdfeed_book_updates", "Depth diffs, by what became of them.", labels=[*labels, "result"]
+        )
+        state = GaugeMetricFamily(
+            "mdfeed_book_state", "1 for the state the book is in, else 0.", labels=[*labels, "state"]
+        )
+        proof = CounterMetricFamily(
+            "mdfeed_book_proof", "Comparisons with the venue's own best bid and ask.", labels=[*labels, "result"]
+        )
+        levels = GaugeMetricFamily("mdfeed_book_levels", "Levels held, by side.", labels=[*labels, "side"])
+        resyncs = CounterMetricFamily("mdfeed_book_resyncs", "Books started over, by why.", labels=[*labels, "reason"])
+        crossed = CounterMetricFamily(
+            "mdfeed_book_crossed", "Updates after which bid >= ask; never published.", labels=labels
+        )
+        trades = CounterMetricFamily("mdfeed_trades", "Trades received.", labels=labels)
+        trade_gaps = CounterMetricFamily("mdfeed_trade_gaps", "Steps in the venue's trade ids.", labels=labels)
+        age = GaugeMetricFamily("mdfeed_last_update_age_seconds", "Since the last frame of the symbol.", labels=labels)
+        delay = GaugeMetricFamily(
+            "mdfeed_venue_delay_seconds", "From the venue's event time to our receipt.", labels=labels
+        )
+        now_ns = self.now_ns()
+        for track in self.feed.tracks.values():
+            own = [self.feed.venue, track.symbol]
+            for result, count in (
+                ("applied", track.applied),
+                ("stale", track.stale),
+                ("gap", track.gaps),
+                ("overlap", track.overlaps),
+            ):
+                updates.add_metric([*own, result], count)
+            for name in STATES:
+                state.add_metric([*own, name], 1 if str(track.state) == name else 0)
+            for result in ("match", "mismatch", "unjudged"):
+                proof.add_metric([*own, result], track.proof.get(result, 0))
+            for side in ("bids", "asks"):
+                levels.add_metric([*own, side], track.book.count_of(side))
+            for reason, count in track.resyncs.items():
+                resyncs.add_metric([*own, reason], count)
+            crossed.add_metric(own, track.crossed)
+            trades.add_metric(own, track.trades)
+            trade_gaps.add_metric(own, track.trade_gaps)
+            if track.last_update_ns:
+                age.add_metric(own, (now_ns - track.last_update_ns) / 1e9)
+            if track.venue_delay_ns is not None:
+                delay.add_metric(own, track.venue_delay_ns / 1e9)
+        yield from (updates, state, proof, levels, resyncs, crossed, trades, trade_gaps, age, delay)
+
+    def of_latency(self) -> Iterator[Metric]:
+        for name, text, histogram in (
+            ("mdfeed_processing", "Start of a frame's turn to its bytes ready", self.feed.processing),
+            ("mdfeed_receive_to_write", "The socket read to the sink's write returned", self.feed.receive_to_write),
+        ):
+            yield latency(f"{name}_seconds", f"{text}.", self.feed.venue, histogram)
+            quantiles = GaugeMetricFamily(
+                f"{name}_quantile_seconds", f"{text}; since the start.", labels=["venue", "q"]
+            )
+            if histogram.count:
+                for q in QUANTILES:
+                    quantiles.add_metric([self.feed.venue, str(q)], histogram.quantile(q) / 1e9)
+            yield quantiles
+
+    def of_lines(self) -> Iterator[Metric]:
+        labels = ["venue", "line"]
+        connected = GaugeMetricFamily("mdfeed_line_connected", "1 while the line is up.", labels=labels)
+        reconnects = CounterMetricFamily(
+            "mdfeed_line_reconnects", "Lines lost and opened again, by why.", labels=[*labels, "reason"]
+        )
+        for line in self.lines:
+            connected.add_metric([self.feed.venue, line.name], int(line.is_connected))
+            for reason, count in line.reconnects.items():
+                reconnects.add_metric([self.feed.venue, line.name, reason], count)
+        yield from (connected, reconnects)
+
+    def of_sinks(self) -> Iterator[Metric]:
+        connected = GaugeMetricFamily("mdfeed_sink_connected", "1 while the sink takes data.", labels=["sink"])
+        buffered = GaugeMetricFamily("mdfeed_sink_buffer_bytes", "Bytes waiting to be written.", labels=["sink"])
+        reconnects = CounterMetricFamily("mdfeed_sink_reconnects", "Connections opened again.", labels=["sink"])
+        published = CounterMetricFamily("mdfeed_sink_published", "Publications, by kind.", labels=["sink", "kind"])
+        dropped = CounterMetricFamily("mdfeed_sink_dropped", "Publications dropped, by why.", labels=["sink", "reason"])
+        errors = CounterMetricFamily("mdfeed_sink_errors", "Error replies, by code.", labels=["sink", "code"])
+        for sink in self.sinks:
+            counters = sink.counters()
+            connected.add_metric([sink.name], int(sink.is_connected))
+            buffered.add_metric([sink.name], counters.get("buffer_bytes", 0))
+            reconnects.add_metric([sink.name], counters.get("reconnects", 0))
+            for family, counts in ((published, "published"), (dropped, "dropped"), (errors, "errors")):
+                for label, count in counters.get(counts, {}).items():
+                    family.add_metric([sink.name, label], count)
+        yield from (connected, buffered, reconnects, published, dropped, errors)
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def counted(name: str, text: str, labels: list[str], own: list[str], counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for label, count in counts.items():
+        family.add_metric([*own, label], count)
+    return family
+
+
+def latency(name: str, text: str, venue: str, histogram: Histogram) -> HistogramMetricFamily:
+    below = histogram.buckets(BOUNDS_NS)
+    buckets = [(str(bound / 1e9), count) for bound, count in zip(BOUNDS_NS, below, strict=True)]
+    family = HistogramMetricFamily(name, text, labels=["venue"])
+    family.add_metric([venue], [*buckets, ("+Inf", histogram.count)], histogram.sum_ns / 1e9)
+    return family
+
+
+class Exposition:
+    """`render()` is what /metrics answers: the feed's families and process_*."""
+
+    def __init__(self, collector: FeedCollector) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(collector)
+        ProcessCollector(registry=self.registry)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
