@@ -9,7 +9,7 @@ from mdfeed._types cimport *
 
 
 cdef class Feed:
-    cdef readonly object venue
+    cdef readonly str venue                     # its name
     cdef readonly Instruments instruments
     cdef readonly Publisher publisher
     cdef readonly Budget budget
@@ -20,6 +20,7 @@ cdef class Feed:
     cdef readonly tuple last_bad                # (why, excerpt, recv_ns) of the newest frame that did not decode
     cdef readonly Histogram processing          # start of a frame's turn -> its bytes ready; the lines record it
     cdef readonly Histogram receive_to_write    # socket read -> the sinks' write returned; the lines record it
+    cdef int32_t _patience
     cdef Decoder _decoder
     cdef list _by_index                         # Track of each instrument index
     cdef int32_t _max_levels

@@ -22,7 +22,7 @@ class Wanted(NamedTuple):
 class Feed:
     """All symbols of one venue.
 
-    venue           a mdfeed.venues.Venue
+    venue           a mdfeed.venues.Venue; its name is kept
     outboxes        where publications go (mdfeed._encode.Outbox)
     depth           levels a side that are published
     max_levels      levels a side that a book keeps, farthest dropped first; 0: all
@@ -30,7 +30,7 @@ class Feed:
     snapshot_limit  levels a side that full snapshots are asked with
     """
 
-    venue: Venue
+    venue: str
     instruments: Instruments
     publisher: Publisher
     budget: Budget
@@ -56,6 +56,9 @@ class Feed:
 
     def remove(self, symbol: str, now_ns: int) -> None:
         """Stop following a symbol: its key is withdrawn, its frames are ignored from now on."""
+
+    def attach(self, outbox: Outbox) -> None:
+        """One more place where publications go, from now on."""
 
     def open_line(self, name: str, streams: Sequence[str] = (), now_ns: int = 0) -> int:
         """A connection is subscribed to `streams` ("btcusdt@depth@100ms"); returns its number, new for each connection."""

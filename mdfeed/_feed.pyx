@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
 cdef class Feed:
     """All symbols of one venue.
 
-    venue           a mdfeed.venues.Venue
+    venue           a mdfeed.venues.Venue; its name is kept
     outboxes        where publications go (mdfeed._encode.Outbox)
     depth           levels a side that are published
     max_levels      levels a side that a book keeps, farthest dropped first; 0: all
@@ -45,7 +45,8 @@ cdef class Feed:
 
     def __init__(self, venue, *, outboxes=(), int depth=20, int max_levels=0, int64_t buffer_bytes=64 << 20,
                  int snapshot_limit=1000):
-        self.venue = venue
+        self.venue = venue.name
+        self._patience = venue.mismatch_patience
         self.instruments = Instruments()
         self._decoder = venue.decoder(self.instruments)
         self.publisher = Publisher(outboxes, depth)
@@ -66,7 +67,7 @@ cdef class Feed:
         """Follow a symbol. Digits are those of tickSize and stepSize where known; longer fractions grow them."""
         cdef int32_t index = self.instruments.add(symbol, price_digits, qty_digits)
         cdef Track track = Track(symbol, self.publisher, FrameBuffer(self.budget), self.fuse,
-                                 self.venue.mismatch_patience, self._max_levels)
+                                 self._patience, self._max_levels)
         track.instrument = self.instruments.at(index)
         track.rescale(track.instrument.price_digits, track.instrument.qty_digits)
         while len(self._by_index) <= index:
@@ -82,6 +83,10 @@ cdef class Feed:
         self._by_index[track.instrument.index] = None
         self.publisher.withdraw(track.instrument)
         self.publisher.event(now_ns, symbol, "removed")
+
+    def attach(self, outbox):
+        """One more place where publications go, from now on."""
+        self.publisher.outboxes.append(outbox)
 
     # ---- lines
 

@@ -1,0 +1,34 @@
+"""`mdfeed serve`: the daemon in the foreground.
+
+Answers for the event loop, signals and exit code. What it serves is Service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+import uvloop
+
+from mdfeed.config import Config
+from mdfeed.logs import set_up_logging
+from mdfeed.service import Service
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; 0 after an end in order. Raises ConfigError or MdfeedError (a taken port)."""
+    set_up_logging(config.log.level, config.log.format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config))
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    service = Service(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stop)
+    await service.run()

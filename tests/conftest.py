@@ -1,0 +1,20 @@
+"""Fixtures that many tests share: real captures, private Redis servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The real captures: $MDFEED_DATA, else ../shared/data beside the clone. Skips where there are none."""
+    folder = Path(os.environ.get("MDFEED_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "hft").is_dir():
+        pytest.skip(f"no real captures: {folder} does not exist (set MDFEED_DATA)")
+    return folder
