@@ -1,9 +1,5 @@
 from collections.abc import Sequence
 
-from mdfeed._window import Window
-
-__all__ = ["Histogram", "Window"]
-
 class Histogram:
     @property
     def count(self) -> int: ...

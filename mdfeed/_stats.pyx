@@ -1,4 +1,4 @@
-"""Counting without cost: the latency histogram (the 24 h window is _window's, and reachable from here).
+"""Counting without cost: the latency histogram (the 24 h window is _window's).
 
 Answers for: quantiles within 6.25 %, sums and extremes exact, cumulative counts as Prometheus wants them. Refuses to
 know: clocks, and what is measured.
@@ -9,10 +9,6 @@ from collections.abc import Sequence
 from libc.string cimport memset
 
 from mdfeed._text cimport int_of_wide
-
-from mdfeed._window import Window
-
-__all__ = ["Histogram", "Window"]
 
 cdef extern from *:
     int leading_zeros "__builtin_clzll"(unsigned long long) noexcept nogil

@@ -18,6 +18,7 @@ from libc.string cimport memset
 from mdfeed._text cimport int_of_wide, wide_of_int
 
 cdef extern from *:
+    bint adds_beyond "__builtin_add_overflow"(i128, i128, i128 *) noexcept nogil
     bint multiplies_beyond "__builtin_mul_overflow"(i128, i128, i128 *) noexcept nogil
 
 cdef enum:
@@ -46,8 +47,8 @@ cdef inline bint grows(i128 *value, i128 factor, i128 largest) noexcept nogil:
 
 cdef bint scale_minute(Minute *minute, i128 price, i128 qty) noexcept nogil:
     # False: something does not fit; the minute is then half scaled.
-    cdef i128 most = (<i128>1 << 126) - 1 + (<i128>1 << 126)
-    cdef i128 quote_factor = price * qty
+    cdef i128 most = <i128>1 << 126
+    cdef i128 quote_factor = price * qty    # 36 digits at most: fits
     cdef i128 high = minute.high_price
     if not grows(&high, price, LARGEST):
         return False
@@ -120,6 +121,7 @@ cdef class Window:
         cdef int64_t number = ts_ns // MINUTE_NS
         cdef Minute *minute
         cdef i128 quote = <i128>price * qty
+        cdef i128 sum
         if ts_ns <= 0:
             self.dropped += 1
             return
@@ -131,10 +133,14 @@ cdef class Window:
         if not self._has_ring(number) or number <= self._newest - MINUTES:
             self.dropped += 1
             return
-        if self._own_from == 0:
-            self._own_from = ts_ns
         if number > self._newest:
             self._advance(number)
+        # Twice the largest sum must fit: day() adds the prior's.
+        if adds_beyond(self._total.quote_volume, quote, &sum) or sum > <i128>1 << 126:
+            self.dropped += 1
+            return
+        if self._own_from == 0:
+            self._own_from = ts_ns
         minute = &self._ring[number % MINUTES]
         if minute.count == 0:
             minute.open_price = minute.high_price = minute.low_price = price
@@ -161,7 +167,8 @@ cdef class Window:
         seed.volume = ticker.volume
         # A quote volume of our own trades has no more digits; a longer text of the venue's is cut.
         if digits >= 0:
-            seed.quote_volume = <i128>ticker.quote_volume * power_of_ten(digits)
+            if multiplies_beyond(ticker.quote_volume, power_of_ten(digits), &seed.quote_volume):
+                return
         else:
             seed.quote_volume = ticker.quote_volume // power_of_ten(-digits)
         seed.count = ticker.trade_count
@@ -173,7 +180,7 @@ cdef class Window:
     cdef void _seed(self, const Minute *seed, int64_t open_ts, int64_t close_ts, int64_t last_price) noexcept nogil:
         cdef int64_t number
         cdef Minute *later
-        if close_ts <= self._covered_to or close_ts <= open_ts:
+        if close_ts <= self._covered_to or close_ts <= open_ts or seed.quote_volume > <i128>1 << 126:
             return
         if last_price and close_ts >= self._last_ts:
             self._last_ts = close_ts
@@ -221,7 +228,7 @@ cdef class Window:
             number = self._covered_to // MINUTE_NS
         start = (number - MINUTES + 1) * MINUTE_NS
         memset(out, 0, sizeof(Day))
-        out.is_known = self._last_price > 0 and (self._is_seeded or 0 < self._own_from <= start + MINUTE_NS)
+        out.is_known = self._is_seeded or 0 < self._own_from <= start + MINUTE_NS
         if not out.is_known:
             return
         out.volume = self._total.volume
@@ -243,8 +250,9 @@ cdef class Window:
             if out.low_price == 0 or self._prior.low_price < out.low_price:
                 out.low_price = self._prior.low_price
         if out.high_price == 0:
-            # Nobody traded: the price stood where it was.
+            # Nobody traded: the price stood where it was, if we know where.
             out.open_price = out.high_price = out.low_price = self._last_price
+            out.is_known = self._last_price > 0
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept nogil:
         cdef i128 price, qty
