@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdfeed.errors import MdfeedError, UsageError
+from mdfeed.exchange.playback import Playback
 from mdfeed.exchange.profiles import symbol_names
 from mdfeed.exchange.server import SYMBOLS, SimulatedExchange
 
@@ -21,7 +22,7 @@ def run(
     symbols: Sequence[str],
     seed: int,
     rate: float,
-    capture: Path | None,
+    capture: Path | Sequence[Path] | None,
     faults: Sequence[str],
     host: str = "127.0.0.1",
     routes: str = "split",
@@ -29,7 +30,8 @@ def run(
 ) -> int:
     """Serve until cancelled; 0 if that ever happens without an interrupt.
 
-    `symbols` are names, or a single number: as many as that. `rate` is order events/s a symbol. Raises UsageError for
+    `symbols` are names, or a single number: as many as that. `rate` is order events/s a symbol. `capture`, or several
+    that continue each other, is played `speed` times as fast in the market's place. Raises UsageError for
     a contradiction, CaptureError for a capture that cannot be read, MdfeedError when the port is taken.
     """
     if faults:
@@ -39,7 +41,9 @@ def run(
     if len(symbols) == 1 and re.fullmatch(r"\d{1,4}", symbols[0]):
         symbols = symbol_names(int(symbols[0]))
     names = [symbol.upper() for symbol in symbols] or list(SYMBOLS)
-    exchange = SimulatedExchange(names, seed=seed, rate=rate, routes=routes, host=host, port=port)
+    files = [capture] if isinstance(capture, Path) else list(capture or ())
+    source = Playback(files, speed) if files else None
+    exchange = SimulatedExchange(names, seed=seed, rate=rate, routes=routes, host=host, port=port, source=source)
     return asyncio.run(_serve(exchange))
 
 

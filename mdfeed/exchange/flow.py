@@ -17,7 +17,9 @@ from mdfeed.exchange.profiles import Profile
 _SIZES = 1024  # drawn once: a lognormal draw an order would be the dearest step of the flow
 _RECENT = 512  # orders that may be cancelled soon after they came, as most are on the real venue
 _DISTANCE_POWER = 1.2
-_WIDE_SHARE = 0.10  # of limit orders: anywhere in the seeded range, so that the far levels live too
+_WIDE_SHARE = 0.30  # of limit orders: anywhere in the seeded range, so that the far levels live too
+_UNIFORM_SHARE = 0.40  # of cancels: any resting order; with the shares above, levels a side stay about as seeded
+_SEEDED_A_LEVEL = 2
 _FAR_SHARE = 0.001  # of limit orders: at 1 % or 200 % of the price
 _CANCEL_SHARE = 0.47  # of events when as many orders rest as were seeded
 _BURST_SHARE = 0.02  # of events: the first market order of a burst
@@ -54,7 +56,8 @@ class Flow:
                 price = int(self._open) + sign * distance
                 if price <= 0:
                     break
-                self._place(book, side, price)
+                for _ in range(_SEEDED_A_LEVEL):
+                    self._place(book, side, price, is_near=False)
                 distance += 1 if self._rng.random() < 2.0 - self._gap_mean else 2
         self._target = len(book.orders)
 
@@ -79,23 +82,25 @@ class Flow:
         if draw < _BURST_SHARE + _CANCEL_SHARE * min(crowd, 2.0) and self._cancel(book):
             return BID, []
         side = BID if rng.random() < 0.5 else ASK
-        return side, self._place(book, side, self._price(side))
-
-    def _price(self, side: int) -> int:
-        rng = self._rng
         draw = rng.random()
-        if draw < _FAR_SHARE:
-            return max(1, int(self.reference * (0.01 if side == BID else 2.0)) + rng.randrange(3))
-        if draw < _FAR_SHARE + _WIDE_SHARE:
-            distance = rng.random() * self._span
-        else:
+        is_near = draw >= _FAR_SHARE + _WIDE_SHARE
+        price = self._far_price(side) if draw < _FAR_SHARE else self._price(side, is_near)
+        return side, self._place(book, side, price, is_near)
+
+    def _far_price(self, side: int) -> int:
+        return max(1, int(self.reference * (0.01 if side == BID else 2.0)) + self._rng.randrange(3))
+
+    def _price(self, side: int, is_near: bool) -> int:
+        rng = self._rng
+        distance = rng.random() * self._span
+        if is_near:
             distance = self.profile.reach_ticks * ((1.0 - rng.random()) ** (-1.0 / _DISTANCE_POWER) - 1.0)
             distance = min(distance, self._span)
         distance += self.profile.spread_ticks
         price = self.reference - distance if side == BID else self.reference + distance + 1.0
         return max(1, int(price))
 
-    def _place(self, book: OrderBook, side: int, price: int) -> list[Fill]:
+    def _place(self, book: OrderBook, side: int, price: int, is_near: bool) -> list[Fill]:
         order = self._next_order
         self._next_order = order + 1
         fills = book.limit(order, side, price, self._size())
@@ -104,15 +109,14 @@ class Flow:
             if len(self._resting) > 2 * len(book.orders) + _RECENT:
                 # Those that were filled, or cancelled as recent ones, stay behind here.
                 self._resting = [old for old in self._resting if old in book.orders]
-            recent = self._recent
-            if len(recent) < _RECENT:
-                recent.append(order)
-            else:
-                recent[int(self._rng.random() * _RECENT)] = order
+            if is_near and len(self._recent) < _RECENT:
+                self._recent.append(order)
+            elif is_near:
+                self._recent[int(self._rng.random() * _RECENT)] = order
         return fills
 
     def _cancel(self, book: OrderBook) -> bool:
-        pool = self._resting if self._rng.random() < _WIDE_SHARE else self._recent
+        pool = self._resting if self._rng.random() < _UNIFORM_SHARE else self._recent
         for orders in (pool, self._resting):
             while orders:
                 place = int(self._rng.random() * len(orders))

@@ -94,7 +94,7 @@ class Listing:
 
 
 class Market:
-    """`symbols` at `rate` order events/s each; `levels` a side are seeded: 1,200, fewer by default from 42 symbols on."""
+    """`symbols` at `rate` order events/s each; `levels` a side are seeded: 1,200, or fewer from 42 symbols on."""
 
     def __init__(
         self,
@@ -157,6 +157,10 @@ class Market:
             f'{{"lastUpdateId":{listing.last_id},"E":{max(self.now_ns, listing.last_ns) // MS},'
             f'"T":{listing.last_ns // MS},"bids":{bids},"asks":{asks}}}'
         )
+
+    def time_ms(self, now_ms: int) -> int:
+        """Events are stamped with the venue's own clock."""
+        return now_ms
 
     def names_for(self, name: str) -> str:
         """The name under which frames for a listener of `name` come: here its own."""

@@ -38,6 +38,9 @@ class Source(Protocol):
     def depth(self, symbol: str, limit: int) -> str | None:
         """The body of `depth` now; None while the book is not known."""
 
+    def time_ms(self, now_ms: int) -> int:
+        """The time that the source's events are stamped with, when the venue's clock says `now_ms`."""
+
 
 class _Wrong(Exception):
     def __init__(self, code: int, text: str, status: int = 400) -> None:
@@ -55,7 +58,7 @@ class Desk:
         self._scales = scales
         self._paths: dict[str, Callable[[dict[str, str]], tuple[int, str]]] = {
             "ping": lambda query: (1, "{}"),
-            "time": lambda query: (1, f'{{"serverTime":{self._now_ms()}}}'),
+            "time": lambda query: (1, f'{{"serverTime":{self._event_ms()}}}'),
             "exchangeInfo": self._exchange_info,
             "depth": self._depth,
             "ticker/24hr": self._day,
@@ -116,6 +119,9 @@ class Desk:
     def _now_ms(self) -> int:
         return self._now_ns() // _MS
 
+    def _event_ms(self) -> int:
+        return self._source.time_ms(self._now_ms())
+
     def _profile(self, query: dict[str, str]) -> Profile:
         symbol = query.get("symbol", "")
         if not symbol:
@@ -139,7 +145,7 @@ class Desk:
         profiles = [self._source.profile(symbol) for symbol in self._source.symbols]
         info = {
             "timezone": "UTC",
-            "serverTime": self._now_ms(),
+            "serverTime": self._event_ms(),
             "futuresType": "U_MARGINED",
             "rateLimits": [
                 {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": WEIGHT_MAX}
@@ -159,7 +165,7 @@ class Desk:
         profile = self._source.profile(symbol)
         if profile is None:
             raise _Wrong(-1121, "Invalid symbol.")
-        day = self._source.tape(symbol).day(self._now_ms())
+        day = self._source.tape(symbol).day(self._event_ms())
         fields: dict[str, Any] = {"symbol": symbol, **day_fields(profile, day)}
         fields |= {"openTime": day.open_ms, "closeTime": day.close_ms}
         fields |= {"firstId": day.first_id, "lastId": day.last_id, "count": day.trades}

@@ -149,6 +149,8 @@ class SimulatedExchange:
             server_header=None,
             logger=_quiet,
         )
+        # Seeding many books takes seconds: the market starts now, not when it was made.
+        self.source.postpone(max(0, self._clock() - self.source.now_ns))
         self._driver = asyncio.create_task(self._drive())
 
     async def close(self) -> None:

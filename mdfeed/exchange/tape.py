@@ -109,6 +109,15 @@ class Tape:
             self._next_agg += 1
         return trade, closed
 
+    def copy(self, trade_id: int, price: int, qty: int, time_ms: int, is_buyer_maker: bool) -> AggTrade:
+        """Record a match that has its id already, and as an aggregate trade of its own with the same id."""
+        self.next_trade = trade_id
+        self.trade(price, qty, time_ms, is_buyer_maker)
+        agg = AggTrade(trade_id, price, qty, trade_id, trade_id, time_ms, is_buyer_maker)
+        self._pending = None
+        self.aggs.append(agg)
+        return agg
+
     def close_agg(self) -> AggTrade | None:
         """End the open aggregate trade (its 100 ms are over) and return it."""
         closed, self._pending = self._pending, None
