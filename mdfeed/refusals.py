@@ -7,6 +7,7 @@ Knows no transport, and decides nothing: the callers wait, count and log.
 from __future__ import annotations
 
 import errno
+import http.client
 import random
 import re
 import socket
@@ -83,12 +84,16 @@ def of_exception(exc: BaseException) -> Refusal:
             return Refusal("tls", f"TLS failed: {exc.reason or exc}")
         case ConnectionRefusedError():
             return Refusal("refused", "connection refused")
+        case http.client.IncompleteRead():
+            return Refusal("cut", f"the answer was cut off after {len(exc.partial)} bytes")
         case ConnectionError() | EOFError():
             return Refusal("reset", f"the connection broke: {exc or type(exc).__name__}")
         case OSError() if exc.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL):
             return Refusal("unreachable", f"no route to the host: {exc.strerror}")
         case OSError() if exc.errno is None and "refused" in str(exc).lower():
             return Refusal("refused", "connection refused")  # several addresses, asyncio joins their texts
+        case http.client.HTTPException():
+            return Refusal("handshake", f"the answer is no HTTP: {type(exc).__name__}")
     return Refusal("error", f"{type(exc).__name__}: {exc}")
 
 
@@ -134,3 +139,24 @@ class Backoff:
         if refusal.is_lasting:
             return max(self._cap_s * (0.5 + 0.5 * self._jitter()), refusal.retry_after_s or 0.0)
         return (refusal.retry_after_s or 0.0) + self._jitter() * ceiling_s
+
+
+class Fold:
+    """Lets the first trouble of a kind through, then one a minute with the number held back."""
+
+    def __init__(self, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._reason = ""
+        self._at_s = 0.0
+        self._held = 0
+
+    def let_through(self, reason: str) -> str | None:
+        """What to add to the log line, mostly nothing; None: hold it back."""
+        now = self._clock()
+        if reason == self._reason and now - self._at_s < self._every_s:
+            self._held += 1
+            return None
+        held = self._held if reason == self._reason else 0
+        self._reason, self._at_s, self._held = reason, now, 0
+        return f" ({held} more like it since the last report)" if held else ""

@@ -22,13 +22,11 @@ from urllib.parse import urlsplit
 from mdfeed._line import Line
 from mdfeed.dial import Connection, dial
 from mdfeed.errors import SubscribeError
-from mdfeed.refusals import Backoff, Refusal, of_exception
+from mdfeed.refusals import Backoff, Fold, Refusal, of_exception
 
 log = logging.getLogger(__name__)
 
 Frame = bytes  # Stream has a property of the type's name
-
-REPEAT_S = 60.0  # the same trouble is logged once in that time, then with its count
 
 
 class Plan(Protocol):
@@ -112,7 +110,7 @@ class Stream:
         self._frames = self._bytes = self._last_frame_ns = 0  # of earlier connections
         self._request_ids = itertools.count(1)
         self._pending: set[int] = set()
-        self._logged = ("", 0.0, 0)  # reason, when, repeats since
+        self._fold = Fold()
 
     @property
     def name(self) -> str:
@@ -268,11 +266,6 @@ class Stream:
                 log.info("line %s: every stream has shown a message", self.name)
 
     def _report(self, refusal: Refusal, wait_s: float) -> None:
-        reason, at, repeats = self._logged
-        now = time.monotonic()
-        if refusal.reason == reason and now - at < REPEAT_S:
-            self._logged = (reason, at, repeats + 1)
-            return
-        times = f" ({repeats} more like it since the last report)" if refusal.reason == reason and repeats else ""
-        self._logged = (refusal.reason, now, 0)
-        log.warning("line %s: %s; again in %.1f s%s", self.name, refusal.text, wait_s, times)
+        held = self._fold.let_through(refusal.reason)
+        if held is not None:
+            log.warning("line %s: %s; again in %.1f s%s", self.name, refusal.text, wait_s, held)

@@ -1,0 +1,256 @@
+"""GET from a venue within its request weight: one governor for every caller, the standard library's HTTP in threads.
+
+Answers for never sending while the venue forbids it (429, 418, 403, 451) nor above its weight, for total time limits,
+and for telling refusals apart. Knows no symbol and what no body means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from mdfeed.errors import GeoBlocked, RateLimited, SnapshotError
+from mdfeed.refusals import Fold, Refusal, Refused, of_exception, of_status
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+LASTING_S = 60.0  # how long a 403 or 451 stops everything, when the venue says no time
+HEADROOM = 0.9  # of the venue's limit: others may share the address
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Request(Protocol):
+    """What to GET: `path` with its query, `weight` as the venue counts it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def weight(self) -> int: ...
+
+
+class Rest:
+    """One venue's REST host. Must be used inside one event loop; `close` ends its sockets.
+
+    `weight_per_minute` is the venue's limit; the header named `weight_header` says what is really used. `blocked_until`
+    is UTC ns, 0 when nothing forbids requests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        weight_per_minute: int = 2400,
+        weight_header: str = "X-MBX-USED-WEIGHT-1M",
+        timeout_s: float = 10.0,
+        connections: int = 4,
+        ssl_context: ssl.SSLContext | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.blocked_until = 0
+        self.answers: Counter[str] = Counter()  # "ok", or the refusal's token
+        self._url = urlsplit(base_url)
+        self._budget = int(weight_per_minute * HEADROOM)
+        self._weight_header = weight_header.lower()
+        self._timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(connections)
+        self._ssl_context = ssl_context
+        self._now_ns = now_ns
+        self._block: Refusal | None = None
+        self._minute = 0  # the venue's, of _used
+        self._used = 0
+        self._in_flight = 0  # weight sent, not answered
+        self._clock_ahead_ns = 0  # the venue's clock less ours, whole seconds by its Date header
+        self._idle: list[http.client.HTTPConnection] = []
+        self._is_closed = False
+        self._fold = Fold()
+
+    @property
+    def weight_used(self) -> int:
+        """Weight used in the venue's current minute, by its own header where it sends one."""
+        return self._used if self._minute_now() == self._minute else 0
+
+    def _minute_now(self) -> int:
+        return (self._now_ns() + self._clock_ahead_ns) // 60_000_000_000
+
+    async def fetch(self, request: Request, *, on_leave: Callable[[], object] | None = None) -> bytes:
+        """The body of a 200 answer.
+
+        Raises RateLimited, GeoBlocked or SnapshotError, each caused by a Refused whose refusal has the token. While
+        the venue forbids requests it raises at once, without sending. `on_leave` is called as the request leaves.
+        """
+        try:
+            status, headers, body = await self.get(request, on_leave=on_leave)
+            if status != 200:
+                raise Refused(of_status(status, headers, body))
+        except Refused as exc:
+            match exc.refusal.reason:
+                case "rate_limited" | "banned" as reason:
+                    wait_s = max(self.blocked_until - self._now_ns(), 0) / 1e9
+                    raise RateLimited(exc.refusal.text, wait_s, is_ban=reason == "banned") from exc
+                case "geo_blocked" | "forbidden":
+                    raise GeoBlocked(exc.refusal.text) from exc
+            raise SnapshotError(exc.refusal.text) from exc
+        return body
+
+    async def get(self, request: Request, *, on_leave: Callable[[], object] | None = None) -> Answer:
+        """(status, headers with lower-case names, body), once the weight allows it.
+
+        Raises Refused when nothing was answered, or while the venue forbids requests.
+        """
+        async with self._slots:
+            await self._wait_for_weight(request.weight)
+            if on_leave is not None:
+                on_leave()
+            self._in_flight += request.weight
+            try:
+                status, headers, body = await self._exchange(request.path)
+            except Exception as exc:
+                refusal = of_exception(exc)
+                self._count(request.weight, {})  # it may have arrived
+                self._report(refusal)
+                raise Refused(refusal) from exc
+            finally:
+                self._in_flight -= request.weight
+            self._count(request.weight, headers)
+            if status == 200:
+                self.answers["ok"] += 1
+            else:
+                self._report(of_status(status, headers, body))
+            return status, headers, body
+
+    async def _wait_for_weight(self, weight: int) -> None:
+        while True:
+            if self._block is not None:
+                if self._now_ns() < self.blocked_until:
+                    raise Refused(self._block)
+                self._block, self.blocked_until = None, 0
+            used = self.weight_used + self._in_flight
+            if used + weight <= self._budget or used == 0:
+                return
+            await asyncio.sleep(0.25)  # the venue's minute ends, or an answer says less
+
+    def _count(self, weight: int, headers: dict[str, str]) -> None:
+        date = headers.get("date")
+        if date is not None:
+            with suppress(ValueError):
+                ahead_s = parsedate_to_datetime(date).timestamp() - self._now_ns() / 1e9
+                self._clock_ahead_ns = int(ahead_s + 0.5) * 1_000_000_000
+        minute = self._minute_now()
+        used = self._used + weight if minute == self._minute else weight
+        said = headers.get(self._weight_header, "")
+        if said.isdecimal():
+            # Answers of one minute may overtake each other: the highest is the newest.
+            used = max(int(said), self._used if minute == self._minute else 0)
+        self._minute, self._used = minute, used
+
+    def _report(self, refusal: Refusal) -> None:
+        self.answers[refusal.reason] += 1
+        wait_s = refusal.retry_after_s
+        if refusal.reason in ("geo_blocked", "forbidden"):
+            wait_s = max(wait_s or 0.0, LASTING_S)
+        if wait_s is not None:
+            self._block = refusal
+            self.blocked_until = max(self.blocked_until, self._now_ns() + int(wait_s * 1e9))
+        held = self._fold.let_through(refusal.reason)
+        if held is not None:
+            stop = f"; no request for {wait_s:.0f} s" if wait_s is not None else ""
+            log.warning("REST %s: %s%s%s", self._url.netloc, refusal.text, stop, held)
+
+    # --- one exchange, in a thread of its own
+
+    async def _exchange(self, path: str) -> Answer:
+        # A daemon thread each, for a name lookup can hang for longer than a shutdown may take. The loop enforces the
+        # total time: a socket's own timeout starts again with every byte.
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        held: list[http.client.HTTPConnection] = []
+
+        def work() -> None:
+            result: Answer | Exception
+            try:
+                result = self._get(path, held)
+            except Exception as exc:
+                result = exc
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(deliver, result)
+
+        def deliver(result: Answer | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        threading.Thread(target=work, name="mdfeed-rest", daemon=True).start()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await answer
+        except BaseException:
+            for connection in held:
+                _cut(connection)  # ends the thread's recv
+            raise
+
+    def _get(self, path: str, held: list[http.client.HTTPConnection]) -> Answer:
+        while True:
+            is_reused = bool(self._idle)
+            connection = self._idle.pop() if is_reused else self._connection()
+            held.append(connection)
+            try:
+                connection.request("GET", self._url.path.rstrip("/") + path, headers={"User-Agent": "mdfeed"})
+                response = connection.getresponse()
+                body = response.read(MAX_BODY_BYTES + 1)
+                if len(body) > MAX_BODY_BYTES:
+                    raise Refused(Refusal("too_large", f"an answer above {MAX_BODY_BYTES} bytes"))
+                left = response.length
+                if left:
+                    raise http.client.IncompleteRead(body, left)  # read(n) does not tell
+            except (http.client.RemoteDisconnected, ConnectionError):
+                connection.close()
+                if not is_reused:
+                    raise
+                continue  # a kept connection that the venue has closed meanwhile: GET may be asked again
+            except BaseException:
+                connection.close()
+                raise
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            if response.will_close or self._is_closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
+            return response.status, headers, body
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            if self._ssl_context is None:
+                self._ssl_context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._ssl_context)
+        return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+
+    def close(self) -> None:
+        """Closes the kept connections. Requests under way are ended by cancelling their callers."""
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    # Shuts the TCP socket down under a reading thread, beside TLS: SSLSocket's own shutdown is not thread-safe.
+    sock = connection.sock
+    if sock is not None:
+        with suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
