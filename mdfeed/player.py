@@ -15,12 +15,12 @@ from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from mdfeed import venues
 from mdfeed._encode import Outbox
 from mdfeed._feed import Feed
 from mdfeed._track import Track
 from mdfeed.capture import CONNECT, FRAME, LOST, SNAPSHOT, Record, Session, symbol_in
 from mdfeed.errors import DecodeError
-from mdfeed.venues import load_venue
 
 _SECOND_NS = 1_000_000_000
 _MAX_TICKS = 600  # a hole in the capture longer than that many seconds gets only its last tick
@@ -40,7 +40,6 @@ class Player:
         self,
         session: Session,
         venue: str,
-        outboxes: Sequence[Outbox],
         *,
         symbols: Sequence[str] = (),
         start_ns: int | None = None,
@@ -48,7 +47,7 @@ class Player:
         to_update_id: int | None = None,
     ) -> None:
         self.session = session
-        self.feed = Feed(load_venue(venue), outboxes=outboxes)
+        self.feed = Feed(venues.get(venue))
         self.messages = 0
         self.elapsed_s = 0.0
         self._records = iter(session)
@@ -75,7 +74,13 @@ class Player:
             if record.kind != FRAME or not _IS_TRADE.search(record.payload):
                 self._play(record)
         self.messages = 0
+        self.feed.processing.reset()
         self._before = self.counts()
+
+    def attach(self, outbox: Outbox) -> None:
+        """From now on publications go there too; states and good books that warming up has built are said at once."""
+        self.feed.publisher.outboxes.append(outbox)
+        self.feed.refresh(outbox, self._now_ns)
 
     def play(self) -> Iterator[int]:
         """The capture's clock after each record, to pace by; the last one closes all pending verdicts."""
@@ -102,7 +107,9 @@ class Player:
             line = self._lines.get(record.line)
             if line is None:
                 line = self._lines[record.line] = self.feed.open_line(f"capture-{record.line}", [])
+            started_ns = time.perf_counter_ns()
             self.feed.receive(line, record.payload, now_ns)
+            self.feed.processing.observe(time.perf_counter_ns() - started_ns)
         elif record.kind == SNAPSHOT:
             self._snapshot(record)
         elif record.kind == CONNECT:

@@ -101,7 +101,7 @@ def run(
     if sink not in ("null", "stdout") and not sink.startswith(("redis://", "rediss://", "unix://")):
         raise UsageError(f"no such sink: {sink!r}; there are null, stdout and redis://...")
     if venue is not None and venue not in VENUES:
-        raise UsageError(f"no such venue: {venue!r}; there are {', '.join(VENUES)}")
+        raise UsageError(f"--venue: no such venue: {venue!r}; there are {', '.join(VENUES)}")
     from mdfeed.player import Player
 
     session = Session(open_capture(path) for path in files)
@@ -109,16 +109,16 @@ def run(
     options: dict[str, Any] = {"symbols": symbols, "start_ns": start_ns, "end_ns": end_ns, "to_update_id": to_update_id}
     with _progress(session.captures) as show:
         if sink == "null":
-            player = Player(session, venue, (), **options)
+            player = Player(session, venue, **options)
             player.warm_up()
             _drive(player, speed, show)
         elif sink == "stdout":
             from mdfeed._encode import Collector
 
             collector = Collector()
-            player = Player(session, venue, (collector,), **options)
+            player = Player(session, venue, **options)
             player.warm_up()
-            collector.take()
+            player.attach(collector)
             _drive(player, speed, lambda: (show(), _print_publications(collector)))
             _print_publications(collector)
         else:

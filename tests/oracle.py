@@ -28,15 +28,19 @@ def plain(value: Decimal) -> str:
 
 @dataclass
 class Book:
+    """`patience`: so many contradictions in a row, by diffs that were not held, make the book suspect."""
+
+    patience: int = 1
     bids: dict[Decimal, Decimal] = field(default_factory=dict)
     asks: dict[Decimal, Decimal] = field(default_factory=dict)
-    last_id: int | None = None
-    waiting: list[dict[str, Any]] = field(default_factory=list)
+    last_id: int = 0
+    is_waiting: bool = True
+    held: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     pending: list[tuple[int, tuple[Decimal, ...]]] = field(default_factory=list)
     tickers: list[tuple[int, tuple[Decimal, ...]]] = field(default_factory=list)
     verdicts: list[tuple[int, bool]] = field(default_factory=list)
-    unjudged: int = 0
+    run: int = 0
     digests: dict[int, str] = field(default_factory=dict)
 
     def top(self) -> tuple[Decimal, ...]:
@@ -49,14 +53,15 @@ class Book:
         self.bids = {Decimal(p): Decimal(q) for p, q in body["bids"] if Decimal(q)}
         self.asks = {Decimal(p): Decimal(q) for p, q in body["asks"] if Decimal(q)}
         self.last_id = body["lastUpdateId"]
-        waiting, self.waiting = self.waiting, []
-        for diff in waiting:
-            self.diff(diff)
+        self.is_waiting = False
+        held, self.held = self.held, []
+        for diff in held:
+            self.diff(diff, is_held=True)
 
-    def diff(self, data: dict[str, Any]) -> None:
+    def diff(self, data: dict[str, Any], is_held: bool = False) -> None:
         """Futures chain by `pu`, Spot by `U` - 1: apply when prev <= last < u, drop when u <= last, else a gap."""
-        if self.last_id is None:
-            self.waiting.append(data)
+        if self.is_waiting:
+            self.held.append(data)
             return
         last_id, prev_id = data["u"], data.get("pu", data["U"] - 1)
         if last_id <= self.last_id:
@@ -64,10 +69,8 @@ class Book:
             return
         if prev_id > self.last_id:
             self.counts["gaps"] += 1
-            self.last_id = None
-            self.waiting = [data]
-            self.unjudged += len(self.pending)
-            self.pending = []
+            self.suspect()
+            self.held = [data]
             return
         for side, rows in ((self.bids, data["b"]), (self.asks, data["a"])):
             for price_text, qty_text in rows:
@@ -84,21 +87,39 @@ class Book:
         self.pending.append((last_id, top))
         if len(self.pending) > RING:
             del self.pending[0]
-            self.unjudged += 1
+            self.counts["unjudged"] += 1
+        self.judge(is_held)
 
     def ticker(self, data: dict[str, Any]) -> None:
+        if not self.tickers or data["u"] > self.tickers[-1][0]:
+            self.tickers.append((data["u"], tuple(Decimal(data[key]) for key in "bBaA")))
+            del self.tickers[:-RING]
+        self.judge()
+
+    def judge(self, is_held: bool = False) -> None:
         """A bookTicker with a larger id closes the diffs below it: each must equal the newest ticker at or below it."""
-        update_id = data["u"]
-        while self.pending and self.pending[0][0] < update_id:
+        while self.pending and self.tickers and self.pending[0][0] < self.tickers[-1][0]:
             last_id, top = self.pending.pop(0)
             said = next((t for u, t in reversed(self.tickers) if u <= last_id), None)
             if said is None:
-                self.unjudged += 1
-            else:
-                self.verdicts.append((last_id, said == top))
-        if not self.tickers or update_id > self.tickers[-1][0]:
-            self.tickers.append((update_id, tuple(Decimal(data[key]) for key in "bBaA")))
-            del self.tickers[:-RING]
+                self.counts["unjudged"] += 1
+                continue
+            self.verdicts.append((last_id, said == top))
+            self.run = 0 if said == top else self.run + 1
+            if self.run >= self.patience and not is_held:
+                self.suspect()
+
+    def suspect(self) -> None:
+        """The book stands still until the next snapshot."""
+        self.counts["resyncs"] += 1
+        self.is_waiting = True
+        self.held = []
+        self.give_up()
+
+    def give_up(self) -> None:
+        self.counts["unjudged"] += len(self.pending)
+        self.pending = []
+        self.run = 0
 
     def digest(self) -> str:
         sha = hashlib.sha256()
@@ -163,7 +184,9 @@ def records(path: Path) -> Iterator[tuple[int, str | None, bytes]]:
             yield recv_ns, symbol, match[2]
 
 
-def compute(paths: list[Path], to_update_id: int | None = None, marks: frozenset[int] = frozenset()) -> Outcome:
+def compute(
+    paths: list[Path], patience: int = 1, to_update_id: int | None = None, marks: frozenset[int] = frozenset()
+) -> Outcome:
     """Everything of one session. `marks`: diff ids after which the book's digest is kept in `digests`."""
     out = Outcome()
     stopped: set[str] = set()
@@ -171,8 +194,8 @@ def compute(paths: list[Path], to_update_id: int | None = None, marks: frozenset
     for _, symbol, text in sorted(rows, key=lambda row: row[0]):
         data = json.loads(text)
         if symbol:
-            book = out.books.setdefault(symbol, Book())
-            if book.last_id is None and not (to_update_id and data["lastUpdateId"] > to_update_id):
+            book = out.books.setdefault(symbol, Book(patience))
+            if book.is_waiting and not (to_update_id and data["lastUpdateId"] > to_update_id):
                 book.load(data)
             continue
         data = data.get("data", data)
@@ -186,14 +209,14 @@ def compute(paths: list[Path], to_update_id: int | None = None, marks: frozenset
         out.messages += 1
         out.by_type[event] += 1
         if event == "depthUpdate":
-            book = out.books.setdefault(symbol, Book())
+            book = out.books.setdefault(symbol, Book(patience))
             book.diff(data)
             if data["u"] in marks:
                 book.digests[data["u"]] = book.digest()
         elif event == "bookTicker":
-            out.books.setdefault(symbol, Book()).ticker(data)
+            out.books.setdefault(symbol, Book(patience)).ticker(data)
         elif event in ("trade", "aggTrade") and data.get("X", "MARKET") == "MARKET":
             out.trades.setdefault(symbol, Trades()).rows.append((Decimal(data["p"]), Decimal(data["q"])))
     for book in out.books.values():
-        book.unjudged += len(book.pending)
+        book.give_up()
     return out
