@@ -1,0 +1,232 @@
+"""The installed service on a real systemd, in the order of its life: install, run, fail, be limited, upgrade, go.
+
+The tests share one machine and follow one another. What they show holds for the unit as shipped: where a test
+has the unit execute something else than the daemon, limits and sandbox are the installed ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+from .machine import Machine
+from .service import (
+    REPO,
+    UNIT,
+    execute,
+    execute_daemon,
+    install,
+    journal,
+    show,
+    status,
+    wait_active,
+    wait_for,
+)
+
+pytestmark = [pytest.mark.systemd, pytest.mark.timeout(900)]
+
+CONFIG = "/etc/mdfeed/config.yaml"
+HEALTH = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:8080/health"]
+
+
+def counters(machine: Machine, controller: str, file: str) -> dict[str, int]:
+    """A cgroup file of `name value` lines, whichever version of cgroups the machine has."""
+    places = [f"/sys/fs/cgroup/{version}system.slice/{UNIT}/{file}" for version in (f"{controller}/", "")]
+    found = machine.run("sh", "-c", f"cat {places[0]} 2>/dev/null || cat {places[1]}")
+    return {name: int(value) for name, value in (line.split() for line in found.stdout.splitlines())}
+
+
+def test_dry_run_changes_nothing(machine: Machine) -> None:
+    said = install(machine, "--dry-run")
+    assert "useradd" in said.stdout
+    assert "systemctl restart" in said.stdout
+    machine.run("sh", "-c", f"! test -e /opt/mdfeed && ! test -e /etc/mdfeed && ! systemctl cat {UNIT} && ! id mdfeed")
+
+
+def test_failed_first_install_leaves_nothing(machine: Machine) -> None:
+    machine.write("/tmp/bad.yaml", "symbols: [BTCUSDT]\nhelth_port: 8080\n")
+    failed = install(machine, "--config", "/tmp/bad.yaml", check=False)
+    assert failed.returncode == 78, failed.stderr
+    assert "helth_port" in failed.stderr + failed.stdout
+    machine.run("sh", "-c", f"! test -e /opt/mdfeed && ! test -e /etc/mdfeed && ! systemctl cat {UNIT} && ! id mdfeed")
+
+
+def test_install(machine: Machine) -> None:
+    done = install(machine)
+    assert "healthy" in done.stderr
+    assert show(machine, "ActiveState") == "active"
+    assert show(machine, "UnitFileState") == "enabled"
+    assert show(machine, "User") == "mdfeed"
+    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+    assert machine.run("stat", "-c", "%U:%G %a", CONFIG).stdout.strip() == "root:mdfeed 640"
+    # Nothing of the program can be changed by the user that runs it.
+    assert machine.run("find", "/opt/mdfeed", "-user", "mdfeed").stdout == ""
+
+
+def test_journal_under_its_name(machine: Machine) -> None:
+    wait_for(lambda: journal(machine).strip(), "journal lines under market-data")
+    pids = machine.run("journalctl", "-t", "market-data", "-o", "json", "--no-pager").stdout.splitlines()
+    assert {json.loads(line)["_SYSTEMD_UNIT"] for line in pids if "_SYSTEMD_UNIT" in json.loads(line)} == {UNIT}
+
+
+def test_without_a_network_it_is_still_there(machine: Machine) -> None:
+    """This machine reaches neither venue nor Redis: not a reason to die, and the watchdog (10 s) is content."""
+    pid = show(machine, "MainPID")
+    time.sleep(12)
+    assert show(machine, "MainPID") == pid, status(machine)
+    assert show(machine, "NRestarts") == "0"
+
+
+def test_second_run_is_an_upgrade_that_keeps_the_config(machine: Machine) -> None:
+    edited = machine.read(CONFIG) + "\n# an operator was here\n"
+    machine.write("/tmp/edited.yaml", edited)
+    machine.run("cp", "/tmp/edited.yaml", CONFIG)
+    machine.write("/tmp/offered.yaml", "health_port: 9999\n")
+    pid = show(machine, "MainPID")
+    said = install(machine, "--config=/tmp/offered.yaml").stderr
+    assert "keeping" in said
+    assert machine.read(CONFIG) == edited
+    assert machine.read(CONFIG + ".new") == "health_port: 9999\n"
+    assert show(machine, "MainPID") not in ("0", pid)
+    assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
+
+
+def test_failed_upgrade_brings_the_old_one_back(machine: Machine) -> None:
+    """A new unit that cannot start: the old release, unit and process state return."""
+    before = machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout, machine.read(f"/etc/systemd/system/{UNIT}")
+    machine.run("cp", "-a", REPO, "/srv/broken")
+    machine.run("sed", "-i", "s|^ExecStart=.*|ExecStart=@PREFIX@/venv/bin/mdfeed serve -c /nowhere|", f"/srv/broken/deploy/systemd/{UNIT}")
+    environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/media/handed/wheels"}
+    failed = machine.run("/srv/broken/scripts/install-service.sh", check=False, timeout_s=900, **environment)
+    assert failed.returncode == 1
+    assert "rolling back" in failed.stderr
+    assert (machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout, machine.read(f"/etc/systemd/system/{UNIT}")) == before
+    assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
+    wait_active(machine)
+    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+
+
+def test_back_after_kill_9(machine: Machine) -> None:
+    pid, killed_at = show(machine, "MainPID"), time.monotonic()
+    machine.run("kill", "-KILL", pid)
+    wait_active(machine, pid)
+    assert 4 < time.monotonic() - killed_at < 15  # RestartSec is 5 s
+    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+
+
+def test_hung_loop_is_restarted_by_the_watchdog(machine: Machine) -> None:
+    pid = show(machine, "MainPID")
+    machine.run("kill", "-STOP", pid)
+    wait_for(lambda: show(machine, "Result") == "watchdog", f"the watchdog's verdict: {status(machine)}", 20)
+    wait_active(machine, pid)
+    assert "Watchdog timeout" in machine.run("journalctl", "-u", UNIT, "--no-pager").stdout
+
+
+def test_reload_keeps_the_process(machine: Machine) -> None:
+    pid = show(machine, "MainPID")
+    machine.run("systemctl", "reload", UNIT)
+    wait_for(lambda: show(machine, "ActiveState") == "active", "active after a reload")
+    assert show(machine, "MainPID") == pid
+
+
+def test_stops_within_5_s_with_0(machine: Machine) -> None:
+    begun = time.monotonic()
+    machine.run("systemctl", "stop", UNIT)
+    assert time.monotonic() - begun < 5
+    assert (show(machine, "Result"), show(machine, "ExecMainStatus")) == ("success", "0")
+    machine.run("systemctl", "start", UNIT)
+
+
+def test_no_restart_after_a_bad_config(machine: Machine) -> None:
+    machine.run("cp", "-p", CONFIG, "/tmp/kept.yaml")
+    machine.run("sh", "-c", f"echo 'nonsense: 1' >> {CONFIG}")
+    machine.run("systemctl", "reset-failed", UNIT, check=False)
+    machine.run("systemctl", "restart", UNIT, check=False)
+    wait_for(lambda: show(machine, "ActiveState") == "failed", "the unit has failed")
+    time.sleep(7)
+    assert (show(machine, "ActiveState"), show(machine, "NRestarts")) == ("failed", "0")
+    assert show(machine, "ExecMainStatus") == "78"
+    machine.run("cp", "-p", "/tmp/kept.yaml", CONFIG)
+    execute_daemon(machine)
+
+
+def test_start_limit(machine: Machine) -> None:
+    """Five starts in two minutes, and then it stays down."""
+    execute(machine, "open('/var/lib/mdfeed/starts', 'a').write('x')\nraise SystemExit(1)")
+    wait_for(lambda: show(machine, "ActiveState") == "failed", f"the start limit: {status(machine)}", 60)
+    time.sleep(7)
+    assert machine.read("/var/lib/mdfeed/starts") == "xxxxx"
+    assert "Start request repeated too quickly" in machine.run("journalctl", "-u", UNIT, "--no-pager").stdout
+    machine.run("rm", "/var/lib/mdfeed/starts")
+    execute_daemon(machine)
+
+
+def test_cpu_quota(machine: Machine) -> None:
+    execute(machine, "from mdfeed.notify import notify\nnotify('READY=1')\nwhile True:\n    pass")
+    before = counters(machine, "cpu", "cpu.stat")
+    time.sleep(2)
+    after = counters(machine, "cpu", "cpu.stat")
+    assert after["nr_throttled"] - before["nr_throttled"] >= 5  # a share of CPU time would show the neighbours instead
+    assert (show(machine, "CPUQuotaPerSecUSec"), show(machine, "CPUQuotaPeriodUSec")) == ("500ms", "10ms")
+    execute_daemon(machine)
+
+
+def test_memory_max_kills_and_restarts(machine: Machine) -> None:
+    assert show(machine, "MemoryMax") == str(512 << 20)
+    assert show(machine, "MemoryHigh") == str(256 << 20)
+    glutton = """
+import pathlib, time
+from mdfeed.notify import notify
+once = pathlib.Path("/var/lib/mdfeed/once")
+if not once.exists():
+    once.touch()
+    held = [bytearray(1 << 20) for _ in range(700)]
+notify("READY=1")
+time.sleep(600)
+"""
+    execute(machine, glutton)
+    wait_active(machine)
+    assert show(machine, "NRestarts") == "1"
+    log = machine.run("journalctl", "-u", UNIT, "--no-pager").stdout
+    assert re.search(r"status=9/KILL|oom-kill", log)
+    machine.run("rm", "/var/lib/mdfeed/once")
+    execute_daemon(machine)
+
+
+def test_tasks_max_refuses_forks(machine: Machine) -> None:
+    execute(
+        machine,
+        """
+import errno, os, pathlib, time
+from mdfeed.notify import notify
+forks = 0
+try:
+    while forks < 300:
+        if os.fork() == 0:
+            time.sleep(600)
+        forks += 1
+except OSError as error:
+    pathlib.Path("/var/lib/mdfeed/forks").write_text(f"{forks} {errno.errorcode[error.errno]}")
+notify("READY=1")
+time.sleep(600)
+""",
+    )
+    assert machine.read("/var/lib/mdfeed/forks") == "99 EAGAIN"
+    machine.run("rm", "/var/lib/mdfeed/forks")
+    execute_daemon(machine)
+
+
+def test_uninstall_leaves_nothing(machine: Machine) -> None:
+    install(machine, "--uninstall")
+    machine.run("rm", "-rf", "/srv/broken")
+    named = "( -iname *mdfeed* -o -name *market-data* ) ! -type c -print"
+    changes = machine.run("find", "/media/changes", "/run", "/dev/shm", *named.split())
+    assert changes.stdout == ""
+    assert machine.run("getent", "passwd", "mdfeed", check=False).stdout == ""
+    assert machine.run("getent", "group", "mdfeed", check=False).stdout == ""
+    assert machine.run("systemctl", "cat", UNIT, check=False).returncode != 0
+    again = install(machine, "--uninstall")
+    assert "removed" in again.stderr
