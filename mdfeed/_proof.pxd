@@ -25,6 +25,7 @@ cdef class Proof:
     cdef readonly int64_t mismatch
     cdef readonly int64_t unjudged
     cdef readonly int32_t mismatches_in_a_row
+    cdef readonly int32_t contradictions        # different bookTickers in a row that contradicted
     cdef Ring _pending                  # tops of applied diffs that wait for a verdict
     cdef Witness _witnesses[8]
     cdef Seen last_ours                 # the newest mismatch: what the book said
@@ -39,5 +40,9 @@ cdef class Proof:
     cdef void reset(self) noexcept nogil
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
 
+    # Whether the newest verdicts suffice to distrust the book; `patience` is the venue's.
+    cdef bint is_contradicted(self, int32_t patience) noexcept nogil
+
     cdef int32_t _judge(self, Witness *witness) noexcept nogil
+    cdef int32_t _ask_others(self, const Witness *witness, const Seen *ours) noexcept nogil
     cdef bint _has_other_witness(self, const Witness *witness, int64_t update_id) noexcept nogil

@@ -5,5 +5,6 @@ class Proof:
     mismatch: int
     unjudged: int
     mismatches_in_a_row: int
+    contradictions: int
     @property
     def pending(self) -> int: ...

@@ -14,6 +14,11 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 cdef enum:
+    CONTRADICTED = 0
+    CONFIRMED = 1
+    PENDING = 2
+
+cdef enum:
     WITNESSES = 8
     RING_LIMIT = 1024       # pending tops and remembered bookTickers, each
 
@@ -142,8 +147,10 @@ cdef class Proof:
         """Judge what this witness has overtaken; pending diffs are ascending, so the first that it has not ends it."""
         cdef Ring *seen = &witness.seen
         cdef Seen *ours
+        cdef Seen *their
         cdef int64_t newest
-        cdef int32_t at, done = 0, verdicts = 0
+        cdef int32_t at, second, done = 0, verdicts = 0
+        cdef bint is_match
         if seen.count == 0 or self._pending.count == 0:
             return 0
         newest = ring_at(seen, seen.count - 1).update_id
@@ -154,19 +161,29 @@ cdef class Proof:
             at = ring_find(seen, ours.update_id)
             if at < 0 and self._has_other_witness(witness, ours.update_id):
                 break                   # a line that has just joined knows nothing of it; the older one will
-            done += 1
             if at < 0:
+                done += 1
                 self.unjudged += 1      # older than anything that is remembered
                 continue
+            their = ring_at(seen, at)
+            is_match = is_same_top(&ours.top, &their.top)
+            if not is_match:
+                second = self._ask_others(witness, ours)
+                if second == PENDING:
+                    break               # a line that lags may still know better
+                is_match = second == CONFIRMED
+            done += 1
             verdicts += 1
-            if is_same_top(&ours.top, &ring_at(seen, at).top):
+            if is_match:
                 self.match += 1
-                self.mismatches_in_a_row = 0
+                self.mismatches_in_a_row = self.contradictions = 0
             else:
                 self.mismatch += 1
                 self.mismatches_in_a_row += 1
+                if self.contradictions == 0 or self.last_theirs.update_id != their.update_id:
+                    self.contradictions += 1
                 self.last_ours = ours[0]
-                self.last_theirs = ring_at(seen, at)[0]
+                self.last_theirs = their[0]
             ring_drop(seen, at)         # later diffs have larger ids: nothing older is asked for again
         ring_drop(&self._pending, done)
         return verdicts
@@ -180,6 +197,32 @@ cdef class Proof:
                 if ring_at(&other.seen, 0).update_id <= update_id:
                     return True
         return False
+
+    cdef int32_t _ask_others(self, const Witness *witness, const Seen *ours) noexcept nogil:
+        """A second opinion on a contradiction: a line may have lost the bookTicker that would have confirmed."""
+        cdef int32_t i, at, answer = CONTRADICTED
+        cdef Witness *other
+        for i in range(WITNESSES):
+            other = &self._witnesses[i]
+            if other == witness or other.line < 0 or other.seen.count == 0:
+                continue
+            at = ring_find(&other.seen, ours.update_id)
+            if at >= 0 and is_same_top(&ours.top, &ring_at(&other.seen, at).top):
+                return CONFIRMED
+            if ring_at(&other.seen, other.seen.count - 1).update_id <= ours.update_id:
+                answer = PENDING
+        return answer
+
+    cdef bint is_contradicted(self, int32_t patience) noexcept nogil:
+        cdef int32_t i, lines = 0
+        for i in range(WITNESSES):
+            if self._witnesses[i].line >= 0 and self._witnesses[i].seen.count > 0:
+                lines += 1
+        # One connection loses nothing, so `patience` contradicted diffs suffice. Redundant lines are there because one
+        # may lose things: then as many different bookTickers must contradict, and one more.
+        if lines > 1:
+            return self.contradictions > patience
+        return self.mismatches_in_a_row >= patience
 
     cdef void lost(self, int32_t line) noexcept nogil:
         cdef int32_t i, left = 0
@@ -195,7 +238,7 @@ cdef class Proof:
     cdef void reset(self) noexcept nogil:
         self.unjudged += self._pending.count
         self._pending.head = self._pending.count = 0
-        self.mismatches_in_a_row = 0
+        self.mismatches_in_a_row = self.contradictions = 0
 
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
         cdef int32_t i

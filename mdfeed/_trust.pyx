@@ -159,7 +159,7 @@ cdef class Trust:
 
     cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept:
         """Draw the consequence of verdicts that fell since the counters stood at `matches` and `mismatches`."""
-        if self._proof.mismatch > mismatches and self._proof.mismatches_in_a_row >= self._patience:
+        if self._proof.mismatch > mismatches and self._proof.is_contradicted(self._patience):
             if self.is_good():
                 if self._fuse.allows(self.symbol, now_ns):
                     self.suspect(b"proof_mismatch", now_ns, False)
