@@ -15,7 +15,7 @@ static const int64_t mdfeed_pow10[MDFEED_MAX_DIGITS + 1] = {
     100000000000LL, 1000000000000LL, 10000000000000LL, 100000000000000LL, 1000000000000000LL, 10000000000000000LL,
     100000000000000000LL, 1000000000000000000LL};
 
-/* `[0-9]+` -> int64. An id or a time; strings and bare numbers alike. */
+/* `[0-9]+` -> int64, one at a time. */
 static inline int mdfeed_integer(const char *text, int32_t size, int64_t *out) {
     int64_t value = 0;
     int32_t i;
@@ -117,6 +117,84 @@ static inline int mdfeed_quick_decimal(const char **at, unsigned digits, int64_t
     *at = next + length + 2;
     return 1;
 }
+
+/* How a venue writes the numbers of one column: always with the same count of fraction digits. Learned from the first
+ * row, checked on every one. */
+typedef struct {
+    int is_known;
+    int dots;           /* 1 when there is a point among the kept characters, else 0 */
+    int point;          /* offset of the point from the quote; 0 when there is none */
+    int cut;            /* characters behind the kept ones */
+    int zeros;          /* of these the digits, which must be 0 */
+    unsigned least;     /* kept characters: at least so many */
+    uint64_t fraction;  /* mask of the kept fraction digits, the last one in the highest byte */
+    uint64_t dropped;   /* mask of the cut digits, the first one in the lowest byte */
+    int64_t scale;
+} mdfeed_column;
+
+/* Text from `from` to its closing quote `quote`, to be scaled by 10^digits (at most 8). */
+static inline mdfeed_column mdfeed_learn_column(const char *from, const char *quote, int digits) {
+    mdfeed_column column = {0, 0, 0, 0, 0, 1, 0, 0, 0};
+    const char *point = quote > from ? (const char *)memchr(from, '.', (size_t)(quote - from)) : NULL;
+    int length = point ? (int)(quote - point) - 1 : 0, kept = length < digits ? length : digits;
+    if (length > 8 || kept > 6 || (point && length == 0)) return column;
+    column.is_known = 1;
+    column.dots = kept > 0;
+    column.point = point ? -1 - length : 0;
+    column.zeros = length - kept;
+    column.cut = column.zeros + (point && !kept);
+    column.least = (unsigned)(kept ? kept + 2 : 1);
+    column.fraction = kept ? ~(uint64_t)0 << (64 - 8 * kept) : ~(uint64_t)0;
+    column.dropped = column.zeros == 8 ? ~(uint64_t)0 : ((uint64_t)1 << (8 * column.zeros)) - 1;
+    column.scale = mdfeed_pow10[digits - kept];
+    return column;
+}
+
+/* 0: the text is not of that column, or keeps more than eight characters; nothing is said about it. Reads eight bytes
+ * around the quote, before it and after. */
+static inline int mdfeed_column_decimal(const mdfeed_column *column, const char *from, const char *quote, int64_t *out) {
+    const uint64_t zeros = 0x3030303030303030u;
+    const char *end = quote - column->cut;
+    unsigned length = (unsigned)(end - from);
+    unsigned shift = 64 - 8 * (length - (unsigned)column->dots);
+    uint64_t word;
+    if (length - column->least > 8 - column->least) return 0;
+    word = mdfeed_load8(end - 8) ^ zeros;
+    word = (word & column->fraction) | ((word << 8) & ~column->fraction);
+    word = word >> shift << shift;
+    if ((((word + 0x7676767676767676u) | word) & 0x8080808080808080u) != 0) return 0;
+    if (((mdfeed_load8(quote - column->zeros) ^ zeros) & column->dropped) != 0) return 0;
+    if (column->point && quote[column->point] != '.') return 0;
+    *out = (int64_t)mdfeed_eight_digits(word) * column->scale;
+    return 1;
+}
 #endif
+
+/* mdfeed_integer, with ids and times of 8 to 16 digits in two steps. */
+static inline int mdfeed_field_integer(const char *text, int32_t size, int64_t *out) {
+#ifdef MDFEED_SWAR
+    if (size >= 8 && size <= 16) {
+        const uint64_t zeros = 0x3030303030303030u;
+        uint64_t high = mdfeed_load8(text) ^ zeros, low = mdfeed_load8(text + size - 8) ^ zeros;
+        if (mdfeed_leading_digits(high) == 8 && mdfeed_leading_digits(low) == 8) {
+            unsigned rest = (unsigned)size - 8; /* digits of `low` that `high` hasn't */
+            uint64_t tail = rest ? mdfeed_eight_digits(low >> (8 * (8 - rest)) << (8 * (8 - rest))) : 0;
+            *out = (int64_t)mdfeed_eight_digits(high) * mdfeed_pow10[rest] + (int64_t)tail;
+            return MDFEED_FINE;
+        }
+    }
+#endif
+    return mdfeed_integer(text, size, out);
+}
+
+/* mdfeed_decimal for a text with a quote behind it and readable bytes behind that, as fields of a record have. */
+static inline int mdfeed_field_decimal(const char *text, int32_t size, int digits, int64_t *out, int8_t *need) {
+#ifdef MDFEED_SWAR
+    const char *at = text;
+    if (digits <= 8 && text[size] == '"' && mdfeed_quick_decimal(&at, (unsigned)digits, out) && at == text + size + 1)
+        return MDFEED_FINE;
+#endif
+    return mdfeed_decimal(text, size, digits, out, need);
+}
 
 #endif

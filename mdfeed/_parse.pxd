@@ -7,15 +7,15 @@ from mdfeed._types cimport *
 
 cdef extern from "_decimal.h" nogil:
     int MAX_DIGITS "MDFEED_MAX_DIGITS"
-    const int64_t *pow10_of "mdfeed_pow10"
     cdef enum:
         FINE "MDFEED_FINE"
         BAD_NUMBER "MDFEED_BAD_NUMBER"
         TOO_LARGE "MDFEED_TOO_LARGE"
         LONG_FRACTION "MDFEED_LONG_FRACTION"
     # Both return one of the four above. `need` is raised to the significant fraction digits when they don't fit.
-    int integer_of "mdfeed_integer" (const char *text, int32_t size, int64_t *out)
-    int decimal_of "mdfeed_decimal" (const char *text, int32_t size, int digits, int64_t *out, int8_t *need)
+    # The text is a record's field (readable bytes follow).
+    int integer_of "mdfeed_field_integer" (const char *text, int32_t size, int64_t *out)
+    int decimal_of "mdfeed_field_decimal" (const char *text, int32_t size, int digits, int64_t *out, int8_t *need)
 
 
 cdef extern from "_record.h" nogil:

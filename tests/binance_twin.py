@@ -46,7 +46,8 @@ def describe(frame: bytes | str, product: str) -> dict[str, Any]:
     found: dict[str, Any] = {"symbol": symbol, "ts_event": int(ms) * 1_000_000}
     if event == "depthUpdate" or "lastUpdateId" in data:
         partial = re.search(r"@depth\d+(@|$)", stream)
-        found["kind"] = "snapshot" if not stream and not event else "partialDepth" if partial else "depthUpdate"
+        is_body = "lastUpdateId" in data and not stream and not event
+        found["kind"] = "snapshot" if is_body else "partialDepth" if partial or not event else "depthUpdate"
         last = int(data["lastUpdateId"] if "lastUpdateId" in data else data["u"])
         first = int(data.get("U", last))
         found["first_id"], found["last_id"] = first, last

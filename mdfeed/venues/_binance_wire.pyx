@@ -11,7 +11,7 @@ the instrument's.
 
 from mdfeed._types cimport *
 from mdfeed._parse cimport (
-    BAD_NUMBER, F_CODE, F_DATA, F_ERROR, F_LAST_UPDATE_ID, F_MSG, F_PU, F_RESULT, F_ST, F_STREAM, FINE, LONG_FRACTION,
+    F_CODE, F_DATA, F_ERROR, F_LAST_UPDATE_ID, F_MSG, F_PU, F_RESULT, F_ST, F_STREAM, FINE, LONG_FRACTION,
     T_FALSE, T_NUMBER, T_STRING, T_TRUE, TOO_LARGE,
     Decoder, Instruments, Parser, Record, Text, decimal_of, has, integer_of, is_plain, text_is,
 )
