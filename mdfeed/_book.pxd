@@ -1,5 +1,6 @@
 # One instrument's exact book. Knows levels, ids and the continuity rule; no venue, no clock, no I/O.
 
+from mdfeed._audit cimport Scale
 from mdfeed._ladder cimport Cursor, Ladder
 from mdfeed._types cimport *
 
@@ -51,6 +52,7 @@ cdef class Book:
     cdef void begin(self, int side, Cursor *cursor) noexcept nogil
     cdef bint read(self, int side, Cursor *cursor, Level *out) noexcept nogil
 
+    cdef Scale _scale_to(self, int price_digits, int qty_digits) noexcept nogil
     cdef Status _done(self, const Update *update, Status bids, Status asks) noexcept nogil
     cdef tuple _pack(self, bids, asks)
     cdef object _feed(self, int how, ids, bids, asks, int32_t limit, int64_t ts_event, int64_t recv_ns)

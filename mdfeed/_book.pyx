@@ -5,23 +5,21 @@ the feed and in Decimals for Python. Refuses to know venues, frames, clocks and 
 is `_ladder`'s.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from hashlib import sha256
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, INT64_MIN
 
+from mdfeed._audit cimport Scale, can_scale, check_ladder, count_bytes, count_differences
 from mdfeed._ladder cimport (
-    HORIZON_NONE, HORIZON_OPEN, best_level, check_ladder, clear_ladder, can_scale, init_ladder, ladder_bytes,
-    load_ladder, next_level, replace_ladder_top, scale_ladder, set_levels, start_cursor,
+    best_level, clear_ladder, init_ladder, load_ladder, next_level, replace_ladder_top, scale_ladder, set_levels,
+    start_cursor,
 )
-from mdfeed._rows cimport make_rows, write_rows
+from mdfeed._rows cimport MAX_DIGITS, make_decimal, make_rows, pack_levels, split_decimal, write_rows
 from mdfeed._types cimport *
 
 from mdfeed.errors import DecodeError
-
-cdef enum:
-    MAX_DIGITS = 18
 
 
 cdef int64_t power_of_ten(int exponent) noexcept nogil:
@@ -32,61 +30,12 @@ cdef int64_t power_of_ten(int exponent) noexcept nogil:
     return power
 
 
-cdef i128 find_end(const Ladder *ladder, i128 factor) noexcept nogil:
-    # The key of the verified horizon in a unit `factor` times finer.
-    if ladder.horizon == HORIZON_OPEN:
-        return <i128>1 << 126
-    if ladder.horizon == HORIZON_NONE:
-        return -(<i128>1 << 126)
-    return (<i128>ladder.horizon + ladder.is_horizon_short) * factor - ladder.is_horizon_short
-
-
 cdef int find_side(side) except -1:
     if side == "bids":
         return 0
     if side == "asks":
         return 1
     raise ValueError(f"side must be 'bids' or 'asks', not {side!r}")
-
-
-cdef object make_decimal(value, int digits):
-    # From text: exact under any decimal context.
-    return Decimal(f"{value}E-{digits}")
-
-
-cdef tuple split_decimal(value):
-    # (integer, fraction digits), trailing zeros stripped.
-    if isinstance(value, float):
-        raise TypeError("prices and quantities are Decimal or str: a float is not exact")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise DecodeError("not a number", str(value).encode()) from None
-    if not number.is_finite() or number < 0:
-        raise DecodeError("negative or not finite", str(value).encode())
-    _, figures, exponent = number.as_tuple()
-    text = "".join(map(str, figures)).lstrip("0")
-    if not text:
-        return 0, 0
-    stripped = text.rstrip("0")
-    exponent += len(text) - len(stripped)
-    if exponent > MAX_DIGITS or exponent < -MAX_DIGITS:
-        raise DecodeError("does not fit 63 bits", str(value).encode())
-    return (int(stripped), -exponent) if exponent < 0 else (int(stripped) * 10 ** exponent, 0)
-
-
-cdef bytearray pack_levels(list rows, int price_digits, int qty_digits):
-    cdef bytearray packed = bytearray(len(rows) * sizeof(Level))
-    cdef Level *levels = <Level *>PyByteArray_AS_STRING(packed)
-    cdef Py_ssize_t i
-    for i, ((price, price_fraction), (qty, qty_fraction)) in enumerate(rows):
-        price *= 10 ** (price_digits - price_fraction)
-        qty *= 10 ** (qty_digits - qty_fraction)
-        if price > INT64_MAX or qty > INT64_MAX:
-            raise DecodeError(f"does not fit 63 bits at {price_digits} and {qty_digits} digits: {price}, {qty}")
-        levels[i].price = price
-        levels[i].qty = qty
-    return packed
 
 
 cdef class Book:
@@ -185,54 +134,30 @@ cdef class Book:
         return min(self._sides[side].verified, at_most)
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept nogil:
-        cdef int64_t price_factor, qty_factor
+        cdef Scale scale
         if not (self.price_digits <= price_digits <= MAX_DIGITS and self.qty_digits <= qty_digits <= MAX_DIGITS):
             return BAD
-        price_factor = power_of_ten(price_digits - self.price_digits)
-        qty_factor = power_of_ten(qty_digits - self.qty_digits)
-        if not (can_scale(&self._sides[0], price_factor, qty_factor)
-                and can_scale(&self._sides[1], price_factor, qty_factor)):
+        scale = self._scale_to(price_digits, qty_digits)
+        if not (can_scale(&self._sides[0], scale) and can_scale(&self._sides[1], scale)):
             return BAD
-        scale_ladder(&self._sides[0], price_factor, qty_factor)
-        scale_ladder(&self._sides[1], price_factor, qty_factor)
+        scale_ladder(&self._sides[0], scale.price, scale.qty)
+        scale_ladder(&self._sides[1], scale.price, scale.qty)
         self.price_digits = price_digits
         self.qty_digits = qty_digits
         return OK
 
+    cdef Scale _scale_to(self, int price_digits, int qty_digits) noexcept nogil:
+        cdef Scale scale
+        scale.price = power_of_ten(price_digits - self.price_digits)
+        scale.qty = power_of_ten(qty_digits - self.qty_digits)
+        return scale
+
     cdef int64_t differences(self, Book other) noexcept nogil:
-        # A merge of both, in 128 bits at the finer digits of the two. Levels beyond the nearer horizon end it.
         cdef int price_digits = max(self.price_digits, other.price_digits)
         cdef int qty_digits = max(self.qty_digits, other.qty_digits)
-        cdef i128 my_price = power_of_ten(price_digits - self.price_digits)
-        cdef i128 its_price = power_of_ten(price_digits - other.price_digits)
-        cdef i128 my_qty = power_of_ten(qty_digits - self.qty_digits)
-        cdef i128 its_qty = power_of_ten(qty_digits - other.qty_digits)
-        cdef i128 my_key, its_key, my_end, its_end
-        cdef int64_t found = 0
-        cdef Cursor mine, its
-        cdef Level my, it
-        cdef bint has_my, has_it
-        cdef int side
-        for side in range(2):
-            my_end = find_end(&self._sides[side], my_price)
-            its_end = find_end(&other._sides[side], its_price)
-            if its_end < my_end:
-                my_end = its_end
-            start_cursor(&self._sides[side], &mine)
-            start_cursor(&other._sides[side], &its)
-            has_my = next_level(&self._sides[side], &mine, &my)
-            has_it = next_level(&other._sides[side], &its, &it)
-            while has_my or has_it:
-                my_key = (<i128>my.price if side else -<i128>my.price) * my_price if has_my else my_end + 1
-                its_key = (<i128>it.price if side else -<i128>it.price) * its_price if has_it else my_end + 1
-                if my_key > my_end and its_key > my_end:
-                    break
-                found += my_key != its_key or <i128>my.qty * my_qty != <i128>it.qty * its_qty
-                if my_key <= its_key:
-                    has_my = next_level(&self._sides[side], &mine, &my)
-                if its_key <= my_key:
-                    has_it = next_level(&other._sides[side], &its, &it)
-        return found
+        cdef Scale mine = self._scale_to(price_digits, qty_digits), its = other._scale_to(price_digits, qty_digits)
+        return (count_differences(&self._sides[0], mine, &other._sides[0], its)
+                + count_differences(&self._sides[1], mine, &other._sides[1], its))
 
     cdef void swap(self, Book other) noexcept nogil:
         cdef int side
@@ -446,9 +371,9 @@ cdef class Book:
         Without any verified price (no snapshot yet) it is infinite on the far side: Infinity for bids.
         """
         cdef const Ladder *ladder = &self._sides[find_side(side)]
-        if ladder.horizon == HORIZON_OPEN:
+        if ladder.horizon == INT64_MAX:
             return Decimal("-Infinity" if ladder.mask else "Infinity")
-        if ladder.horizon == HORIZON_NONE:
+        if ladder.horizon == INT64_MIN:
             return Decimal("Infinity" if ladder.mask else "-Infinity")
         return make_decimal(-ladder.horizon if ladder.mask else ladder.horizon, self.price_digits)
 
@@ -464,7 +389,7 @@ cdef class Book:
     @property
     def memory_bytes(self):
         """Bytes held, malloc's own share included."""
-        return object.__sizeof__(self) + ladder_bytes(&self._sides[0]) + ladder_bytes(&self._sides[1])
+        return object.__sizeof__(self) + count_bytes(&self._sides[0]) + count_bytes(&self._sides[1])
 
     def check(self):
         """Raise AssertionError, with the detail, if the book contradicts itself."""

@@ -4,38 +4,17 @@ Answers for levels kept exactly, in order, in little memory, whatever their pric
 and the other side: that is `_book`.
 
 The window of pages is placed so that a quarter of it lies before the touch. It is looked at again only when enough
-levels missed it (`misses` > `patience`): then the price grid is learned anew (the largest unit of 2s and 5s that
-seven eighths of the near levels share, so digits finer than the tick cost nothing), the window is sized to hold
-fifteen sixteenths of the levels, and all is rebuilt if that differs from what is there. A few stray prices before
+levels missed it (`misses` > `patience`): then the price grid is learned anew, the window is sized to hold fifteen
+sixteenths of the levels, and all is rebuilt if that differs from what is there. A few stray prices before
 the touch neither move it nor are lost: they live in `far`.
 """
 
-from libc.stdint cimport INT32_MAX, INT64_MAX
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memmove, memset
 
+from mdfeed._grid cimport count_bits, divide_price, highest_bit, learn_unit, lowest_bit, set_unit
 from mdfeed._types cimport *
-
-cdef extern from *:
-    """
-    static inline int mdfeed_lowest(uint64_t x) { return __builtin_ctzll(x); }
-    static inline int mdfeed_highest(uint64_t x) { return 63 - __builtin_clzll(x); }
-    static inline uint64_t mdfeed_turn(uint64_t x, uint32_t n) { return (x >> n) | (x << ((64 - n) & 63)); }
-    static inline int mdfeed_count(uint64_t x) {
-    #if defined(__POPCNT__) || defined(__aarch64__)
-        return __builtin_popcountll(x);
-    #else   /* the baseline x86-64 has no such instruction, and the compiler's substitute is a call */
-        x = x - ((x >> 1) & 0x5555555555555555ULL);
-        x = (x & 0x3333333333333333ULL) + ((x >> 2) & 0x3333333333333333ULL);
-        x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0FULL;
-        return (int)((x * 0x0101010101010101ULL) >> 56);
-    #endif
-    }
-    """
-    int lowest "mdfeed_lowest"(uint64_t x) noexcept nogil
-    int highest "mdfeed_highest"(uint64_t x) noexcept nogil
-    int count_bits "mdfeed_count"(uint64_t x) noexcept nogil
-    uint64_t turn_right "mdfeed_turn"(uint64_t x, uint32_t n) noexcept nogil
 
 cdef enum:
     MIN_PAGES = 64
@@ -43,36 +22,18 @@ cdef enum:
     MIN_PATIENCE = 64
     MAX_PATIENCE = 4096
     STRAYS = 8              # levels before the touch that do not move the window
-    SAMPLE = 256            # levels nearest to the touch from which the grid is learned
-    MIN_SAMPLE = 16
-
-
-cdef inline int64_t turn_sign(const Ladder *self, int64_t value) noexcept nogil:
-    return (value ^ self.mask) - self.mask
-
-
-cdef void set_unit(Ladder *self, int64_t unit) noexcept nogil:
-    # unit = odd << shift. n is a multiple of unit iff turn_right(n * odd**-1, shift) <= (2**64 - 1) / unit, and that
-    # is the quotient then (arithmetic modulo 2**64): a multiplication where a division would cost 5 ns.
-    cdef uint64_t odd, inverse
-    cdef int i
-    self.unit = unit
-    self.shift = lowest(<uint64_t>unit)
-    odd = <uint64_t>unit >> self.shift
-    inverse = odd                           # right in 3 bits; each step doubles them
-    for i in range(5):
-        inverse *= 2 - odd * inverse
-    self.inverse = inverse
-    self.last_quotient = <uint64_t>-1 // <uint64_t>unit
+    DENSE = 64              # capacity of a page with one place a step
+    PACKED = 15             # the largest packed capacity; a level more unpacks the page,
+    SPARSE = 8              # and this few pack it again
 
 
 cdef void init_ladder(Ladder *self, bint is_bids, int64_t max_levels) noexcept nogil:
     memset(self, 0, sizeof(Ladder))
     self.mask = -1 if is_bids else 0
     self.max_levels = max_levels
-    self.horizon = HORIZON_NONE
+    self.horizon = INT64_MIN
     self.patience = MIN_PATIENCE
-    set_unit(self, 1)
+    set_unit(&self.grid, 1)
 
 
 cdef void free_memory(Ladder *self) noexcept nogil:
@@ -81,7 +42,6 @@ cdef void free_memory(Ladder *self) noexcept nogil:
         free(self.pages[i].qtys)
     free(self.pages)
     free(self.summary)
-    free(self.capacities)
     free(self.far)
 
 
@@ -95,44 +55,19 @@ cdef void clear_ladder(Ladder *self) noexcept nogil:
 cdef Status place_window(Ladder *self, int64_t unit, int32_t n_pages, int64_t base) noexcept nogil:
     # For a ladder without pages.
     cdef size_t n = n_pages
-    self.pages = <Page *>malloc(n * sizeof(Page))
-    self.summary = <uint64_t *>malloc(n // 8)
-    self.capacities = <uint8_t *>malloc(n)
-    if self.pages == NULL or self.summary == NULL or self.capacities == NULL:
+    self.pages = <Page *>calloc(n, sizeof(Page))
+    self.summary = <uint64_t *>calloc(n // 64, sizeof(uint64_t))
+    if self.pages == NULL or self.summary == NULL:
         free(self.pages)
         free(self.summary)
-        free(self.capacities)
         self.pages = NULL
         self.summary = NULL
-        self.capacities = NULL
         return NO_MEMORY
-    memset(self.pages, 0, n * sizeof(Page))
-    memset(self.summary, 0, n // 8)
-    memset(self.capacities, 0, n)
     self.n_pages = n_pages
     self.best_page = n_pages
     self.base = base
-    set_unit(self, unit)
+    set_unit(&self.grid, unit)
     return OK
-
-
-cdef int32_t first_page(const Ladder *self, int32_t start) noexcept nogil:
-    # The first page from `start` on that is not empty, else n_pages.
-    cdef int32_t word = start >> 6, words = self.n_pages >> 6
-    cdef uint64_t bits
-    if start >= self.n_pages:
-        return self.n_pages
-    bits = self.summary[word] & (<uint64_t>-1 << (start & 63))
-    while bits == 0:
-        word += 1
-        if word == words:
-            return self.n_pages
-        bits = self.summary[word]
-    return (word << 6) + lowest(bits)
-
-
-cdef inline int64_t key_at(const Ladder *self, int32_t page, int step) noexcept nogil:
-    return ((self.base + page) * 64 + step) * self.unit
 
 
 cdef bint worst_key(const Ladder *self, int64_t *out) noexcept nogil:
@@ -141,8 +76,8 @@ cdef bint worst_key(const Ladder *self, int64_t *out) noexcept nogil:
     while word >= 0 and self.summary[word] == 0:
         word -= 1
     if word >= 0:
-        page = (word << 6) + highest(self.summary[word])
-        out[0] = key_at(self, page, highest(self.pages[page].bits))
+        page = (word << 6) + highest_bit(self.summary[word])
+        out[0] = key_at(self, page, highest_bit(self.pages[page].bits))
         is_found = True
     if self.n_far and (not is_found or self.far[self.n_far - 1].price > out[0]):
         out[0] = self.far[self.n_far - 1].price
@@ -150,38 +85,69 @@ cdef bint worst_key(const Ladder *self, int64_t *out) noexcept nogil:
     return is_found
 
 
-cdef bint resize_page(Ladder *self, uint64_t index, int capacity) noexcept nogil:
-    cdef int64_t *qtys = <int64_t *>realloc(self.pages[index].qtys, capacity * sizeof(int64_t))
+cdef bint resize_page(Page *page, int32_t capacity) noexcept nogil:
+    cdef int64_t *qtys = <int64_t *>realloc(page.qtys, capacity * sizeof(int64_t))
     if qtys == NULL:
         return False
-    self.pages[index].qtys = qtys
-    self.capacities[index] = <uint8_t>capacity
+    page.qtys = qtys
+    page.capacity = capacity
     return True
 
 
-cdef Status insert_near(Ladder *self, uint64_t index, uint64_t bit, int rank, int64_t key, int64_t qty) noexcept nogil:
+cdef bint unpack_page(Page *page) noexcept nogil:
+    cdef int rank = count_bits(page.bits), step
+    cdef uint64_t bits = page.bits
+    if not resize_page(page, DENSE):
+        return False
+    while bits:
+        # From the last on: no quantity moves to a lower index.
+        step = highest_bit(bits)
+        rank -= 1
+        page.qtys[step] = page.qtys[rank]
+        bits ^= <uint64_t>1 << step
+    return True
+
+
+cdef void pack_page(Page *page) noexcept nogil:
+    cdef int rank = 0
+    cdef uint64_t bits = page.bits
+    while bits:
+        page.qtys[rank] = page.qtys[lowest_bit(bits)]
+        rank += 1
+        bits &= bits - 1
+    if not resize_page(page, PACKED):
+        page.capacity = PACKED          # the block stays larger than it need be
+
+
+cdef Status insert_packed(Ladder *self, int32_t index, int step, int64_t key, int64_t qty) noexcept nogil:
     cdef Page *page = self.pages + index
-    cdef int n = count_bits(page.bits), capacity = self.capacities[index]
-    if n == capacity:
-        # 3, 7, 15, 31: with malloc's own 8 bytes a power of two.
-        capacity = 2 * capacity + 1 if 0 < capacity < 31 else 64 if capacity else 3
-        if not resize_page(self, index, capacity):
+    cdef int n = count_bits(page.bits), rank
+    cdef uint64_t bit = <uint64_t>1 << step
+    if n == page.capacity:
+        if n == PACKED:
+            if not unpack_page(page):
+                return NO_MEMORY
+        elif not resize_page(page, 2 * n + 1 if n else 3):      # with malloc's own 8 bytes a power of two
             return NO_MEMORY
-    if rank < n:
+    if page.capacity == DENSE:
+        page.qtys[step] = qty
+    else:
+        rank = count_bits(page.bits & (bit - 1))
         memmove(page.qtys + rank + 1, page.qtys + rank, (n - rank) * sizeof(int64_t))
-    page.qtys[rank] = qty
+        page.qtys[rank] = qty
     page.bits |= bit
     self.summary[index >> 6] |= <uint64_t>1 << (index & 63)
-    if <int32_t>index < self.best_page:
-        self.best_page = <int32_t>index
+    if index < self.best_page:
+        self.best_page = index
     self.count += 1
     self.verified += key <= self.horizon
     return OK
 
 
-cdef void remove_near(Ladder *self, uint64_t index, uint64_t bit, int rank, int64_t key) noexcept nogil:
+cdef void remove_packed(Ladder *self, int32_t index, int step, int64_t key) noexcept nogil:
     cdef Page *page = self.pages + index
-    cdef int n, capacity = self.capacities[index]
+    cdef uint64_t bit = <uint64_t>1 << step
+    cdef int n, rank
     page.bits ^= bit
     n = count_bits(page.bits)
     self.count -= 1
@@ -189,16 +155,15 @@ cdef void remove_near(Ladder *self, uint64_t index, uint64_t bit, int rank, int6
     if n == 0:
         free(page.qtys)
         page.qtys = NULL
-        self.capacities[index] = 0
+        page.capacity = 0
         self.summary[index >> 6] &= ~(<uint64_t>1 << (index & 63))
-        if <int32_t>index == self.best_page:
-            self.best_page = first_page(self, self.best_page)
+        if index == self.best_page:
+            self.best_page = first_page(self, index)
         return
-    if rank < n:
-        memmove(page.qtys + rank, page.qtys + rank + 1, (n - rank) * sizeof(int64_t))
-    if n <= capacity >> 2:
-        # A page that the market has left keeps no room for its best days. In vain, it keeps it.
-        resize_page(self, index, 31 if capacity == 64 else capacity >> 1)
+    rank = count_bits(page.bits & (bit - 1))
+    memmove(page.qtys + rank, page.qtys + rank + 1, (n - rank) * sizeof(int64_t))
+    if n <= page.capacity >> 2:
+        resize_page(page, page.capacity >> 1)       # in vain: it stays as it is
 
 
 cdef int32_t find_far(const Ladder *self, int64_t key) noexcept nogil:
@@ -262,23 +227,30 @@ cdef Status set_far(Ladder *self, int64_t key, int64_t qty) noexcept nogil:
 
 
 cdef inline Status set_level(Ladder *self, int64_t price, int64_t qty) noexcept nogil:
-    cdef uint64_t quotient = turn_right(<uint64_t>price * self.inverse, self.shift)
-    cdef int64_t step = turn_sign(self, <int64_t>quotient)
-    cdef uint64_t index = <uint64_t>((step >> 6) - self.base)
-    cdef uint64_t bit, bits
-    cdef int rank
-    if quotient > self.last_quotient or index >= <uint64_t>self.n_pages:
-        return set_far(self, turn_sign(self, price), qty)
-    bit = <uint64_t>1 << (step & 63)
-    bits = self.pages[index].bits
-    rank = count_bits(bits & (bit - 1))
-    if bits & bit:
-        if qty != 0:
-            self.pages[index].qtys[rank] = qty
-        else:
-            remove_near(self, index, bit, rank, turn_sign(self, price))
-    elif qty != 0:
-        return insert_near(self, index, bit, rank, turn_sign(self, price), qty)
+    cdef uint64_t quotient = divide_price(&self.grid, price)
+    cdef int64_t grid = turn_sign(self, <int64_t>quotient), key = turn_sign(self, price)
+    cdef uint64_t index = <uint64_t>((grid >> 6) - self.base)
+    cdef int step = grid & 63, had, has
+    cdef Page *page
+    if quotient > self.grid.last_quotient or index >= <uint64_t>self.n_pages:
+        return set_far(self, key, qty)
+    page = self.pages + index
+    has = qty != 0
+    had = page.bits >> step & 1
+    if page.capacity == DENSE:
+        page.qtys[step] = qty
+        page.bits ^= <uint64_t>(had ^ has) << step
+        self.count += has - had
+        self.verified += (has - had) & -<int>(key <= self.horizon)
+        if count_bits(page.bits) <= SPARSE:
+            pack_page(page)
+        return OK
+    if has and had:
+        page.qtys[count_bits(page.bits & ((<uint64_t>1 << step) - 1))] = qty
+    elif has:
+        return insert_packed(self, <int32_t>index, step, key, qty)
+    elif had:
+        remove_packed(self, <int32_t>index, step, key)
     return OK
 
 
@@ -294,17 +266,18 @@ cdef void drop_worst(Ladder *self) noexcept nogil:
 
 
 cdef Status set_levels(Ladder *self, const Level *levels, int32_t n) noexcept nogil:
+    cdef int64_t limit = self.max_levels or INT64_MAX
     cdef int32_t i
     for i in range(n):
         if set_level(self, levels[i].price, levels[i].qty) != OK:
             return NO_MEMORY
-        if self.max_levels and self.count > self.max_levels:
+        if self.count > limit:
             drop_worst(self)
     return OK
 
 
 cdef int64_t worst_of(const Ladder *self, const Level *levels, int32_t n) noexcept nogil:
-    cdef int64_t worst = HORIZON_NONE, key
+    cdef int64_t worst = INT64_MIN, key
     cdef int32_t i
     for i in range(n):
         key = turn_sign(self, levels[i].price)
@@ -316,7 +289,7 @@ cdef int64_t worst_of(const Ladder *self, const Level *levels, int32_t n) noexce
 cdef Status load_ladder(Ladder *self, const Level *levels, int32_t n, bint is_cut) noexcept nogil:
     cdef Status status
     clear_ladder(self)
-    self.horizon = worst_of(self, levels, n) if is_cut else HORIZON_OPEN
+    self.horizon = worst_of(self, levels, n) if is_cut else INT64_MAX
     status = set_levels(self, levels, n)
     settle_window(self)
     return status
@@ -327,7 +300,7 @@ cdef Status replace_ladder_top(Ladder *self, const Level *levels, int32_t n) noe
     cdef Level best
     if n == 0:
         clear_ladder(self)
-        self.horizon = HORIZON_OPEN
+        self.horizon = INT64_MAX
         return OK
     while best_level(self, &best) and turn_sign(self, best.price) <= worst:
         set_level(self, best.price, 0)
@@ -335,74 +308,6 @@ cdef Status replace_ladder_top(Ladder *self, const Level *levels, int32_t n) noe
     self.is_horizon_short = False
     self.verified = 0
     return set_levels(self, levels, n)
-
-
-cdef bint best_level(const Ladder *self, Level *out) noexcept nogil:
-    cdef const Page *page
-    cdef int64_t key
-    if self.best_page < self.n_pages:
-        page = self.pages + self.best_page
-        key = key_at(self, self.best_page, lowest(page.bits))
-        if self.n_far == 0 or key < self.far[0].price:
-            out.price = turn_sign(self, key)
-            out.qty = page.qtys[0]
-            return True
-    elif self.n_far == 0:
-        return False
-    out.price = turn_sign(self, self.far[0].price)
-    out.qty = self.far[0].qty
-    return True
-
-
-cdef void start_cursor(const Ladder *self, Cursor *cursor) noexcept nogil:
-    cursor.page = self.best_page
-    cursor.bits = self.pages[self.best_page].bits if self.best_page < self.n_pages else 0
-    cursor.rank = 0
-    cursor.far = 0
-
-
-cdef bint next_level(const Ladder *self, Cursor *cursor, Level *out) noexcept nogil:
-    cdef int64_t key
-    if cursor.bits == 0 and cursor.page < self.n_pages:
-        cursor.page = first_page(self, cursor.page + 1)
-        cursor.rank = 0
-        if cursor.page < self.n_pages:
-            cursor.bits = self.pages[cursor.page].bits
-    if cursor.bits != 0:
-        key = key_at(self, cursor.page, lowest(cursor.bits))
-        if cursor.far == self.n_far or key < self.far[cursor.far].price:
-            out.price = turn_sign(self, key)
-            out.qty = self.pages[cursor.page].qtys[cursor.rank]
-            cursor.bits &= cursor.bits - 1
-            cursor.rank += 1
-            return True
-    elif cursor.far == self.n_far:
-        return False
-    out.price = turn_sign(self, self.far[cursor.far].price)
-    out.qty = self.far[cursor.far].qty
-    cursor.far += 1
-    return True
-
-
-cdef int64_t learn_unit(const Level *levels, int64_t n) noexcept nogil:
-    # The largest product of 2s and 5s that divides seven eighths of the prices.
-    cdef int64_t unit = 1, hits, i, largest, factor
-    cdef int which
-    if n > SAMPLE:
-        n = SAMPLE
-    if n < MIN_SAMPLE:
-        return 1
-    largest = levels[0].price if levels[0].price > levels[n - 1].price else levels[n - 1].price
-    for which in range(2):
-        factor = 5 if which else 2
-        while unit <= largest // factor:
-            hits = 0
-            for i in range(n):
-                hits += levels[i].price % (unit * factor) == 0
-            if hits * 8 < n * 7:
-                break
-            unit *= factor
-    return unit
 
 
 cdef bint refill(Ladder *self, const Level *levels, int64_t n) noexcept nogil:
@@ -437,7 +342,7 @@ cdef void settle_window(Ladder *self) noexcept nogil:
         n_pages *= 2
     base = anchor - n_pages // 4
     moved = anchor - self.base - self.n_pages // 4
-    if (unit == self.unit and n_pages <= self.n_pages <= 4 * n_pages
+    if (unit == self.grid.unit and n_pages <= self.n_pages <= 4 * n_pages
             and -self.n_pages // 8 <= moved <= self.n_pages // 8):
         if self.patience < MAX_PATIENCE:
             self.patience *= 2
@@ -459,90 +364,33 @@ cdef void settle_window(Ladder *self) noexcept nogil:
     free(levels)
 
 
-cdef bint can_scale(const Ladder *self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
-    cdef Cursor cursor
-    cdef Level level
-    start_cursor(self, &cursor)
-    while next_level(self, &cursor, &level):
-        if level.price > INT64_MAX // price_factor or level.qty > INT64_MAX // qty_factor:
-            return False
-    return True
-
-
 cdef void scale_ladder(Ladder *self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
     # Grid steps stay what they are: only the unit grows. A unit that does not fit any more means that the pages hold
     # no price but 0, step 0 of every grid: take one on which no multiple of ten lies (INT64_MAX ends in 7).
+    cdef uint64_t bits
+    cdef Page *page
     cdef int32_t i
-    cdef int k
+    cdef int rank
     cdef int64_t end
-    set_unit(self, self.unit * price_factor if self.unit <= INT64_MAX // price_factor else INT64_MAX)
+    set_unit(&self.grid, self.grid.unit * price_factor if self.grid.unit <= INT64_MAX // price_factor else INT64_MAX)
     for i in range(self.n_pages):
-        for k in range(count_bits(self.pages[i].bits)):
-            self.pages[i].qtys[k] *= qty_factor
+        page = self.pages + i
+        bits, rank = page.bits, 0
+        while bits:
+            page.qtys[lowest_bit(bits) if page.capacity == DENSE else rank] *= qty_factor
+            bits &= bits - 1
+            rank += 1
     for i in range(self.n_far):
         self.far[i].price *= price_factor
         self.far[i].qty *= qty_factor
-    if self.horizon == HORIZON_OPEN or self.horizon == HORIZON_NONE:
+    if self.horizon == INT64_MAX or self.horizon == INT64_MIN:
         return
     # A horizon beyond what int64 holds excludes all (bids) or nothing (asks). One that ends just before a dropped
     # level still does so in the finer unit.
     end = self.horizon + self.is_horizon_short
     if end > INT64_MAX // price_factor:
-        self.horizon = HORIZON_OPEN
+        self.horizon = INT64_MAX
     elif end < -(INT64_MAX // price_factor):
-        self.horizon = HORIZON_NONE
+        self.horizon = INT64_MIN
     else:
         self.horizon = end * price_factor - self.is_horizon_short
-
-
-cdef int64_t ladder_bytes(const Ladder *self) noexcept nogil:
-    # What malloc holds for it: its 8 bytes a block and rounding to 16 included.
-    cdef int64_t total = self.far_capacity * <int64_t>sizeof(Level) + 16
-    cdef int32_t i
-    if self.n_pages:
-        total += self.n_pages * <int64_t>(sizeof(Page) + 1) + self.n_pages // 8 + 48
-    for i in range(self.n_pages):
-        if self.capacities[i]:
-            total += (self.capacities[i] * 8 + 8 + 15) // 16 * 16
-    return total
-
-
-cdef object check_ladder(const Ladder *self):
-    cdef Cursor cursor
-    cdef Level level
-    cdef int32_t page
-    cdef int64_t found = 0, verified = 0, key, last = HORIZON_NONE, near = 0
-    for page in range(self.n_pages):
-        bits, is_marked = self.pages[page].bits, self.summary[page >> 6] >> (page & 63) & 1
-        assert bool(bits) == is_marked, f"page {page}: bits {bits:#x}, summary says {is_marked}"
-        held = count_bits(self.pages[page].bits)
-        near += held
-        assert held <= self.capacities[page] <= 64, f"page {page}: {held} levels, room for {self.capacities[page]}"
-        assert (self.pages[page].qtys == NULL) == (held == 0), f"page {page}: {held} levels without memory or reverse"
-        for i in range(held):
-            assert self.pages[page].qtys[i] > 0, f"page {page}: quantity {self.pages[page].qtys[i]} at {i}"
-    assert self.best_page == first_page(self, 0), f"best page {self.best_page}, not {first_page(self, 0)}"
-    assert self.n_far <= self.far_capacity
-    for i in range(self.n_far):
-        assert self.far[i].qty > 0, f"far level {i}: quantity {self.far[i].qty}"
-        step, rest = divmod(self.far[i].price, self.unit)
-        is_near = self.n_pages and rest == 0 and 0 <= (step >> 6) - self.base < self.n_pages
-        assert not is_near, f"far level {i}: key {self.far[i].price} belongs into a page"
-        assert i == 0 or self.far[i - 1].price < self.far[i].price, f"far levels {i - 1} and {i} out of order"
-    start_cursor(self, &cursor)
-    while next_level(self, &cursor, &level):
-        key = turn_sign(self, level.price)
-        assert level.price >= 0, f"price {level.price}"
-        assert key > last, f"key {key} after {last}"
-        last = key
-        found += 1
-        verified += key <= self.horizon
-    assert found == self.count == near + self.n_far, f"{found} levels read, {near} + {self.n_far} held, {self.count}"
-    assert verified == self.verified, f"{verified} levels inside the horizon, counted {self.verified}"
-    assert self.max_levels == 0 or self.count <= self.max_levels, f"{self.count} levels, cap {self.max_levels}"
-    assert not best_level(self, &level) if found == 0 else best_level(self, &level), "best level"
-    if found:
-        start_cursor(self, &cursor)
-        price, qty = level.price, level.qty
-        next_level(self, &cursor, &level)
-        assert (price, qty) == (level.price, level.qty), f"best is {(price, qty)}, first is {(level.price, level.qty)}"

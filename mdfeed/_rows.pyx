@@ -1,18 +1,64 @@
-"""One side of a book in other forms: doubles for numpy, text for the digest.
+"""Levels in other forms: Decimals in and out, doubles for numpy, text for the digest.
 
-Answers for exact text and for memory that outlives the book's next update. Refuses to know which side it is.
+Answers for exact numbers, and for memory that outlives the book's next update. Refuses to know books and ids.
 """
 
+from decimal import Decimal, InvalidOperation
+
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from mdfeed._ladder cimport Cursor, Ladder, next_level, start_cursor
 from mdfeed._types cimport *
 
+from mdfeed.errors import DecodeError
+
 cdef enum:
     LINE_BYTES = 44             # prefix, two commas, two numbers of 20, newline
+
+
+cdef object make_decimal(value, int digits):
+    # From text: exact under any decimal context.
+    return Decimal(f"{value}E-{digits}")
+
+
+cdef tuple split_decimal(value):
+    # (integer, fraction digits), trailing zeros stripped.
+    if isinstance(value, float):
+        raise TypeError("prices and quantities are Decimal or str: a float is not exact")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise DecodeError("not a number", str(value).encode()) from None
+    if not number.is_finite() or number < 0:
+        raise DecodeError("negative or not finite", str(value).encode())
+    _, figures, exponent = number.as_tuple()
+    text = "".join(map(str, figures)).lstrip("0")
+    if not text:
+        return 0, 0
+    stripped = text.rstrip("0")
+    exponent += len(text) - len(stripped)
+    if exponent > MAX_DIGITS or exponent < -MAX_DIGITS:
+        raise DecodeError("does not fit 63 bits", str(value).encode())
+    return (int(stripped), -exponent) if exponent < 0 else (int(stripped) * 10 ** exponent, 0)
+
+
+cdef bytearray pack_levels(list rows, int price_digits, int qty_digits):
+    cdef bytearray packed = bytearray(len(rows) * sizeof(Level))
+    cdef Level *levels = <Level *>PyByteArray_AS_STRING(packed)
+    cdef Py_ssize_t i
+    for i, ((price, price_fraction), (qty, qty_fraction)) in enumerate(rows):
+        price *= 10 ** (price_digits - price_fraction)
+        qty *= 10 ** (qty_digits - qty_fraction)
+        if price > INT64_MAX or qty > INT64_MAX:
+            raise DecodeError(f"does not fit 63 bits at {price_digits} and {qty_digits} digits: {price}, {qty}")
+        levels[i].price = price
+        levels[i].qty = qty
+    return packed
 
 
 cdef char *DOUBLE_FORMAT = "d"
@@ -51,7 +97,7 @@ cdef Rows make_rows(const Ladder *ladder, int price_digits, int qty_digits):
     cdef double price_scale = 10.0 ** price_digits, qty_scale = 10.0 ** qty_digits
     cdef Cursor cursor
     cdef Level level
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i = 0
     rows._shape[0] = ladder.count
     rows._shape[1] = 2
     rows._strides[0] = 2 * sizeof(double)
@@ -60,11 +106,11 @@ cdef Rows make_rows(const Ladder *ladder, int price_digits, int qty_digits):
     if rows._data == NULL:
         raise MemoryError
     start_cursor(ladder, &cursor)
-    for i in range(ladder.count):
-        next_level(ladder, &cursor, &level)
+    while next_level(ladder, &cursor, &level):
         # Powers of ten to 10**22 are exact doubles: one rounding below 2**53.
-        rows._data[2 * i] = level.price / price_scale
-        rows._data[2 * i + 1] = level.qty / qty_scale
+        rows._data[i] = level.price / price_scale
+        rows._data[i + 1] = level.qty / qty_scale
+        i += 2
     return rows
 
 
