@@ -105,7 +105,7 @@ cdef class Histogram:
         return self._max
 
     def quantile(self, q: float) -> int:
-        """The record below or at which a share `q` (0 to 1) of all lies, in ns, within 6.25 %; 0 while there is none."""
+        """The record at or below which a share `q` (0 to 1) of all lies, in ns, within 6.25 %; 0 if there is none."""
         cdef int64_t seen = 0
         cdef int64_t rank
         cdef int64_t width
