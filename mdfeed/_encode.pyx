@@ -21,7 +21,7 @@ from mdfeed._payload cimport (
     put_trade_entry,
     quote_bound,
 )
-from mdfeed._text cimport Buffer, put, release, reserve, wide_of_int
+from mdfeed._text cimport put, release, reserve, wide_of_int
 
 OUTPUTS = ("market_data", "orderbook", "trades", "state", "book", "bbo", "trades_stream", "events")
 KINDS = (*OUTPUTS, "withdraw")

@@ -60,10 +60,10 @@ cdef char *put_market_data(char *out, const Quote *quote) noexcept nogil:
 cdef char *put_price_map(char *out, const Quote *quote, const Level *first, int32_t n, int step) noexcept nogil:
     cdef int price_digits = quote.instrument.price_digits
     cdef int qty_digits = quote.instrument.qty_digits
-    cdef int32_t i
+    cdef int32_t _i
     out[0] = 123
     out += 1
-    for i in range(n):
+    for _i in range(n):
         out[0] = 34
         out = put_name(put_decimal(out + 1, first.price, price_digits, True), b'":')
         out = put_decimal(out, first.qty, qty_digits, True)

@@ -8,8 +8,8 @@ cdef enum:
 
 
 cdef class Histogram:
-    # Nanoseconds, log-linear: 16 linear steps in each power of two (6 % wide), 0 .. about 70 s, then one overflow bucket.
-    # record() is a few instructions and allocates nothing. Negative values count as 0.
+    # Nanoseconds, log-linear: 16 linear steps in each power of two (6 % wide), 0 .. 68.7 s, then one overflow
+    # bucket. record() is a few instructions and allocates nothing. Negative values count as 0.
     cdef int64_t _counts[BUCKETS]
     cdef readonly int64_t count
     cdef i128 _sum

@@ -42,7 +42,15 @@ cdef class Histogram:
         self.reset()
 
     cdef void record(self, int64_t ns) noexcept nogil:
-        self.record_n(ns, 1)
+        if ns < 0:
+            ns = 0
+        self._counts[bucket_of(ns)] += 1
+        self.count += 1
+        self._sum += ns
+        if ns < self._min:
+            self._min = ns
+        if ns > self._max:
+            self._max = ns
 
     cdef void record_n(self, int64_t ns, int64_t n) noexcept nogil:
         if ns < 0:
@@ -59,7 +67,10 @@ cdef class Histogram:
         """Records `n` (1 or more) times `ns` nanoseconds; negative ones count as 0."""
         if n < 1:
             raise ValueError("n is at least 1")
-        self.record_n(ns, n)
+        if n == 1:
+            self.record(ns)
+        else:
+            self.record_n(ns, n)
 
     def reset(self) -> None:
         """Forgets everything."""
@@ -94,7 +105,7 @@ cdef class Histogram:
         return self._max
 
     def quantile(self, q: float) -> int:
-        """The record below or at which a share `q` (0 to 1) of all lies, in ns, within 6.25 %; 0 while there is none."""
+        """The record at or below which a share `q` (0 to 1) of all lies, in ns, within 6.25 %; 0 if there is none."""
         cdef int64_t seen = 0
         cdef int64_t rank
         cdef int64_t width

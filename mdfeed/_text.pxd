@@ -125,13 +125,30 @@ cdef inline char *put_point(char *out, const char *text, Py_ssize_t n, int digit
 
 # The shortest plain decimal that is exactly value / 10^digits. Bound: DECIMAL_BYTES + digits.
 cdef inline char *put_decimal(char *out, int64_t value, int digits, bint is_float) noexcept nogil:
-    cdef char text[24]
+    # Digits end at text[24]. Behind them is room to copy in blocks of 24 bytes, which need no call.
+    cdef char text[48]
     cdef char *start
+    cdef Py_ssize_t n, whole
     if value < 0:
         out[0] = 45
         out += 1
     start = put_digits_before(&text[24], <uint64_t>value if value >= 0 else 0 - <uint64_t>value)
-    return put_point(out, start, &text[24] - start, digits, is_float)
+    n = &text[24] - start
+    whole = n - digits
+    if whole <= 0:
+        return put_point(out, start, n, digits, is_float)
+    while n > whole and start[n - 1] == 48:
+        n -= 1
+    memcpy(out, start, 24)
+    if n > whole:
+        out[whole] = 46
+        memcpy(out + whole + 1, start + whole, 24)
+        return out + n + 1
+    if is_float:
+        out[whole] = 46
+        out[whole + 1] = 48
+        return out + whole + 2
+    return out + whole
 
 
 # The same for a 128-bit sum. Bound: WIDE_BYTES + digits.

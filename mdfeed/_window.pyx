@@ -35,8 +35,8 @@ cdef inline i128 share_of(i128 whole, int64_t share) noexcept nogil:
 
 cdef inline i128 power_of_ten(int digits) noexcept nogil:
     cdef i128 power = 1
-    cdef int i
-    for i in range(digits):
+    cdef int _i
+    for _i in range(digits):
         power *= 10
     return power
 
@@ -340,7 +340,7 @@ cdef class Window:
             self._prior_to = min(self._prior_to, self._own_from)
 
     def grow_digits(self, price_digits: int, qty_digits: int) -> None:
-        """More digits, no loss. Raises OverflowError when a figure does not fit, or for fewer digits; nothing changed."""
+        """More digits, no loss. Raises OverflowError, with nothing changed, for fewer or when a figure does not fit."""
         if self.rescale(price_digits, qty_digits) != OK:
             raise OverflowError(f"the window does not fit {price_digits} and {qty_digits} digits")
 
