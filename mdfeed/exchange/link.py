@@ -177,7 +177,7 @@ class Link:
         """One incoming message. Error texts are those of the venue's documentation."""
         try:
             asked = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._refuse(3, "Invalid JSON: expected value at line 1 column 1")
             return
         if not isinstance(asked, dict):

@@ -32,8 +32,7 @@ class Instrument:
         self.symbol = symbol
         self.price_digits = self.qty_digits = 0  # of the texts
         self.price_used = self.qty_used = 0  # of those, not always zero
-        self.first_snapshot: dict[str, Any] | None = None
-        self.last_id = 0  # 0 until the file's snapshot was played
+        self.last_id = 0  # 0 while no snapshot is known
         self.event_ms = self.time_ms = 0
         self.bids: dict[Decimal, tuple[str, str]] = {}
         self.asks: dict[Decimal, tuple[str, str]] = {}
@@ -94,12 +93,7 @@ class Instrument:
 
     def depth(self, limit: int) -> str | None:
         if not self.last_id:
-            # Before the file's snapshot was played its own body is the answer: diffs up to it are old to a client.
-            first = self.first_snapshot
-            if first is None:
-                return None
-            body = {**first, "bids": first["bids"][:limit], "asks": first["asks"][:limit]}
-            return json.dumps({k: v for k, v in body.items() if k != "symbol"}, separators=(",", ":"))
+            return None
         bids = [self.bids[price] for price in sorted(self.bids, reverse=True)[:limit]]
         asks = [self.asks[price] for price in sorted(self.asks)[:limit]]
         times = {"E": self.event_ms, "T": self.time_ms}
@@ -226,6 +220,9 @@ class Playback:
                 instrument.apply(data)
             elif channel.kind == "trade":
                 yield from self._trade(instrument, data, time_ns)
+        if not text.startswith(b'{"stream":"%b","data":' % name.encode()):
+            # Other writers of captures put blanks, or the name last; links cut the event out by its place.
+            text = streams.combined(name, json.dumps(data, separators=(",", ":")))
         yield Said(time_ns, name, text)
 
     def _trade(self, instrument: Instrument, data: dict[str, Any], time_ns: int) -> Iterator[Said]:
@@ -280,8 +277,10 @@ class Playback:
             raise CaptureError(f"{self._files[0]}: no frame of a combined stream")
         for snapshot in snapshots:
             owner = self._owner(snapshot)
-            if owner is not None and owner.first_snapshot is None:
-                owner.first_snapshot = snapshot
+            if owner is not None and not owner.last_id:
+                # The book from the start: what comes before it in the file is old to it, what is newer is applied,
+                # also when the answer was recorded after diffs that it does not have.
+                owner.load(snapshot)
                 owner.measure([*snapshot["bids"], *snapshot["asks"]])
                 prices.setdefault(owner.symbol, snapshot["bids"][0][0])
         for symbol, instrument in self._instruments.items():

@@ -82,7 +82,7 @@ class Desk:
         """The answer to one WS-API request."""
         try:
             asked = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return '{"id":null,"status":400,"error":{"code":-1135,"msg":"Invalid JSON Request"}}'
         if not isinstance(asked, dict) or not isinstance(asked.get("method"), str):
             return (
@@ -92,7 +92,9 @@ class Desk:
         ask = self._paths.get(asked["method"]) if asked["method"] in ("ping", "time", "depth") else None
         if ask is None:
             return f'{{"id":{number},"status":400,"error":{{"code":-1020,"msg":"This operation is not supported."}}}}'
-        params = asked.get("params") or {}
+        params = asked.get("params")
+        if not isinstance(params, dict):
+            params = {}
         answer = self._ask(ask, {str(name): str(value) for name, value in params.items()}, peer)
         what = "result" if answer.status == 200 else "error"
         limits = (

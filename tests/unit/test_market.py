@@ -1,4 +1,4 @@
-"""The matching engine against a twin that is slow and plainly right; the truth log against replay; the market's seed."""
+"""The matching engine against a slow and plainly right twin; the truth log against replay; the market's seed."""
 
 from __future__ import annotations
 
