@@ -18,8 +18,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .config import mask
-from .errors import MdfeedError
+from mdfeed.config import mask
+from mdfeed.errors import MdfeedError
 
 TIMEOUT_S = 3.0
 PRICES = "market_data:"
