@@ -1,6 +1,6 @@
 """`python -m mdfeed`: the same door as the `mdfeed` command."""
 
-from .cli import main
+from mdfeed.cli import main
 
 if __name__ == "__main__":
     main()

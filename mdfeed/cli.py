@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .errors import MdfeedError
+from mdfeed.errors import MdfeedError
 
 if TYPE_CHECKING:
-    from .config import Config
+    from mdfeed.config import Config
 
 DEFAULT_FILE = "config.yaml"
 INTERRUPTED = 130
@@ -65,7 +65,7 @@ def time_of(text: str) -> int:
         # 10 digits are seconds until the year 2286, 13 ms, 16 us, 19 ns.
         unit_digits = next((digits for most, digits in ((11, 9), (14, 6), (17, 3)) if len(whole) <= most), 0)
         if len(fraction) <= unit_digits:
-            return int(whole + fraction) * 10 ** (unit_digits - len(fraction))
+            return int(whole + fraction.ljust(unit_digits, "0"))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -95,7 +95,7 @@ def common(command: Command) -> Command:
 
 def show_version(context: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        from .metrics import package_version
+        from mdfeed.metrics import package_version
 
         click.echo(f"mdfeed {package_version()}")
         context.exit()
@@ -133,7 +133,7 @@ def serve(context: click.Context, config: Path | None, symbols: list[str] | None
     host, port = http or (None, None)
     options = {"symbols": symbols, "venue": venue, "redis_url": redis_url, "http.host": host, "health_port": port}
     effective = effective_config(context, config, options)
-    from . import serve as verb
+    from mdfeed import serve as verb
 
     return verb.run(effective)
 
@@ -149,7 +149,7 @@ def demo(context: click.Context, seconds: float | None, no_ui: bool, symbols: li
          capture: Path | None) -> int:  # fmt: skip
     """Run the daemon with an embedded Redis and a simulated exchange."""
     log_plainly(context, "warning")
-    from . import demo as verb
+    from mdfeed import demo as verb
 
     return verb.run(seconds, not no_ui, symbols, capture)
 
@@ -169,7 +169,7 @@ def sim(context: click.Context, port: int, symbols: list[str] | None, seed: int,
         faults: Sequence[str]) -> int:  # fmt: skip
     """Run a simulated exchange on the loopback interface."""
     log_plainly(context, "info")
-    from . import sim as verb
+    from mdfeed import sim as verb
 
     return verb.run(port, symbols or [], seed, rate, capture, list(faults))
 
@@ -195,7 +195,7 @@ def replay(context: click.Context, files: Sequence[Path], speed: float, start_ns
            as_json: bool) -> int:  # fmt: skip
     """Play captured FILES, together one session, through the same feed."""
     log_plainly(context, "warning")
-    from . import replay as verb
+    from mdfeed import replay as verb
 
     return verb.run(
         list(files), speed=speed, start_ns=start_ns, end_ns=end_ns, symbols=symbols or [], sink=sink, json=as_json,
@@ -216,7 +216,7 @@ def inspect(context: click.Context, symbols: Sequence[str], config: Path | None,
             clients: bool, as_json: bool) -> int:  # fmt: skip
     """Show what is in Redis: prices, ages, states, books, trades."""
     effective = effective_config(context, config, {"redis_url": redis_url})
-    from . import inspect as verb
+    from mdfeed import inspect as verb
 
     return verb.run([symbol.upper() for symbol in symbols], follow, as_json, clients, effective.redis_url)
 
@@ -244,7 +244,7 @@ def config_check(context: click.Context, config: Path | None) -> None:
 @click.pass_context
 def config_show(context: click.Context, config: Path | None) -> None:
     """Print the effective values with their origin, secrets masked."""
-    from .config import show_config
+    from mdfeed.config import show_config
 
     click.echo(show_config(effective_config(context, config, {})), nl=False)
 
@@ -254,7 +254,7 @@ def config_show(context: click.Context, config: Path | None) -> None:
 @common
 def config_init(file: Path | None) -> None:
     """Write a commented file with every key, to stdout or to FILE, which must not exist."""
-    from .config import default_file
+    from mdfeed.config import default_file
 
     if file is None:
         click.echo(default_file(), nl=False)
@@ -272,8 +272,8 @@ def found_config(path: Path | None) -> Path | None:
 
 def effective_config(context: click.Context, path: Path | None, options: dict[str, Any]) -> Config:
     """The configuration of this command, and logging set up by it."""
-    from .config import load_config
-    from .logs import set_up_logging
+    from mdfeed.config import load_config
+    from mdfeed.logs import set_up_logging
 
     effective = load_config(found_config(path), {**options, "log.level": asked_level(context)})
     set_up_logging(effective.log.level, effective.log.format)
@@ -282,7 +282,7 @@ def effective_config(context: click.Context, path: Path | None, options: dict[st
 
 def log_plainly(context: click.Context, level: str) -> None:
     """Logging of the commands that have no configuration file."""
-    from .logs import set_up_logging
+    from mdfeed.logs import set_up_logging
 
     set_up_logging(asked_level(context) or level, "auto")
 
@@ -322,7 +322,7 @@ def run(arguments: Sequence[str]) -> int:
         if is_debug:
             raise
         text, code = f"unexpected {type(error).__name__}: {error}; --debug shows where", 1
-    from .config import mask
+    from mdfeed.config import mask
 
     print(f"mdfeed: error: {mask(' '.join(text.split()))}", file=sys.stderr)
     return code

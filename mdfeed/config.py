@@ -19,8 +19,8 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from .errors import ConfigError, UsageError
-from .keyfile import Given, read_keys, suggest
+from mdfeed.errors import ConfigError, UsageError
+from mdfeed.keyfile import Given, read_keys, suggest
 
 MAX_SECRET_BYTES = 1 << 16
 # Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.

@@ -17,8 +17,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, cast
 
-from .errors import MdfeedError
-from .httphead import BadRequest, parse_head
+from mdfeed.errors import MdfeedError
+from mdfeed.httphead import BadRequest, parse_head
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from .errors import ConfigError
+from mdfeed.errors import ConfigError
 
 MAX_FILE_BYTES = 1 << 20
 NULL = "tag:yaml.org,2002:null"

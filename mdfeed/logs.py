@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
-from .config import mask
+from mdfeed.config import mask
 
 FOLD_S = 10.0
 # Different messages remembered by the fold; the oldest go first.
 FOLD_KEYS = 1024
+MEASURE = re.compile(r"\d+\.\d+|\d{4,}")
 # syslog priorities as journald reads them from `<N>`.
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
@@ -53,7 +55,8 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 class Fold(logging.Filter):
     """Lets a message through once in FOLD_S seconds; the next one through says how many were held back.
 
-    Messages are the same when logger, level, template and arguments are. Time is the record's own.
+    Messages are the same when logger, level and text are, ids and measures (long or broken numbers) left aside: line 1
+    is not line 2, but one gap is like the next. Time is the record's own.
     """
 
     def __init__(self) -> None:
@@ -61,14 +64,15 @@ class Fold(logging.Filter):
         self.seen: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        key = (record.name, record.levelno, record.getMessage())
+        text = record.getMessage()
+        key = (record.name, record.levelno, MEASURE.sub("#", text))
         since, held = self.seen.pop(key, (0.0, 0))
         # A clock that steps back must not silence a message for as long as it stepped.
         if since and 0 <= record.created - since < FOLD_S:
             self.seen[key] = (since, held + 1)
             return False
         if held:
-            record.msg, record.args = f"{key[2]} (x{held + 1} in {record.created - since:.0f} s)", None
+            record.msg, record.args = f"{text} (x{held + 1} in {record.created - since:.0f} s)", None
         self.seen[key] = (record.created, 0)
         if len(self.seen) > FOLD_KEYS:
             del self.seen[next(iter(self.seen))]

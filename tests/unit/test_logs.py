@@ -112,12 +112,22 @@ def test_repeats_are_folded_and_counted() -> None:
     assert calm.getMessage() == "gap"
 
 
+def test_ids_and_measures_do_not_make_a_message_new_but_names_do() -> None:
+    fold = Fold()
+    texts = ["BTCUSDT gap after 5123107839020", "BTCUSDT gap after 5123107839077", "ETHUSDT gap after 5123107839077"]
+    assert [fold.filter(record(text, 100.0)) for text in texts] == [True, False, True]
+    assert [fold.filter(record(f"line {name} up in {0.1 * name:.2f} s", 100.0)) for name in (1, 2)] == [True, True]
+    last = record("BTCUSDT gap after 5123107839099", 111.0)
+    assert fold.filter(last)
+    assert last.getMessage() == "BTCUSDT gap after 5123107839099 (x2 in 11 s)"
+
+
 def test_a_clock_that_steps_back_silences_nothing_and_memory_is_bounded() -> None:
     fold = Fold()
     assert fold.filter(record("gap", 1000.0))
     assert fold.filter(record("gap", 400.0))
     for index in range(3 * FOLD_KEYS):
-        fold.filter(record(f"message {index}", 500.0))
+        fold.filter(record(f"message {index // 100}-{index % 100}", 500.0))
     assert len(fold.seen) == FOLD_KEYS
 
 
