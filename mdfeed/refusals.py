@@ -79,9 +79,11 @@ def of_exception(exc: BaseException) -> Refusal:
         case socket.gaierror():
             return Refusal("dns", f"the host's name does not resolve ({exc.strerror or exc})")
         case ssl.SSLCertVerificationError():
-            return Refusal("tls", f"the certificate is not trusted: {exc.verify_message or exc}", is_lasting=True)
+            return Refusal(
+                "tls", f"the certificate is not trusted: {getattr(exc, 'verify_message', exc)}", is_lasting=True
+            )
         case ssl.SSLError():
-            return Refusal("tls", f"TLS failed: {exc.reason or exc}")
+            return Refusal("tls", f"TLS failed: {getattr(exc, 'reason', None) or exc}")
         case ConnectionRefusedError():
             return Refusal("refused", "connection refused")
         case http.client.IncompleteRead():

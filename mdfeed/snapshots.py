@@ -1,4 +1,4 @@
-"""Fetches the snapshots that the heart wants, most urgent first, one a symbol at a time, and hands them back.
+"""Fetches the snapshots that the heart wants, in the heart's order, one a symbol at a time, and hands them back.
 
 Answers for when a request leaves, for how many at once, and for pausing while the host is in trouble. Knows neither
 why a snapshot is wanted nor what its body means; the weight is the governor's (rest.py).
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from mdfeed.errors import VenueError
+from mdfeed.errors import DecodeError, VenueError
 from mdfeed.refusals import Backoff, of_exception
 from mdfeed.rest import Request, Rest
 
@@ -24,14 +24,12 @@ HOST_TROUBLE = frozenset({"timeout", "dns", "tls", "refused", "reset", "unreacha
 
 
 class Wanted(Protocol):
-    """A snapshot the heart waits for; a lower `priority` is more urgent."""
+    """A snapshot the heart waits for."""
 
     @property
     def symbol(self) -> str: ...
     @property
     def limit(self) -> int: ...
-    @property
-    def priority(self) -> int: ...
 
 
 class Heart(Protocol):
@@ -107,7 +105,7 @@ class Snapshots:
         free = self._concurrency - len(self._under_way)
         if free <= 0 or loop.time() < self._paused_until_s or now_ns < self._rest.blocked_until:
             return
-        for wanted in sorted(self._feed.wanted(now_ns), key=lambda wanted: wanted.priority):
+        for wanted in self._feed.wanted(now_ns):
             if wanted.symbol not in self._under_way and free > 0:
                 free -= 1
                 self._under_way[wanted.symbol] = loop.create_task(self._serve(wanted.symbol, wanted.limit))
@@ -120,6 +118,9 @@ class Snapshots:
             )
             outcome = str(self._feed.snapshot(symbol, "rest", limit, body, self._now_ns()))
             self._backoff.reset()
+        except DecodeError as exc:  # the heart has noted it as a failure
+            outcome = "not_a_snapshot"
+            log.warning("%s", exc)
         except VenueError as exc:
             outcome = of_exception(exc.__cause__ or exc).reason
             self._feed.snapshot_failed(symbol, outcome, self._now_ns())

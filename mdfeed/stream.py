@@ -52,7 +52,7 @@ class Heart(Protocol):
     """What of the Feed a line needs."""
 
     def receive(self, line: int, frame: bytes, recv_ns: int, /) -> object: ...
-    def open_line(self, name: str, streams: Sequence[str], /) -> int: ...
+    def open_line(self, name: str, streams: Sequence[str], now_ns: int, /) -> int: ...
     def lost(self, line: int, now_ns: int, /) -> object: ...
 
 
@@ -171,7 +171,7 @@ class Stream:
         self._pending.clear()
         self.is_connected = True
         self.connected_since = self._now_ns()
-        number = self._feed.open_line(self.name, self._streams)
+        number = self._feed.open_line(self.name, self._streams, self.connected_since)
         self._line = Line(self._feed, number, self._flush, streams=self._streams, on_reply=self._read_reply)
         return self._line
 
@@ -204,13 +204,13 @@ class Stream:
                 if silence_s >= limit_s / 2 and asked_at_read != line.reads:
                     connection.ping()
                     asked_at_read = line.reads
-                if now - opened_at >= self._patience.stable_s:
-                    self._backoff.reset()
                 if now - opened_at >= self._first_message_deadline_s:
                     self._report_silent(line)
                 rest_s = (limit_s if asked_at_read == line.reads else limit_s / 2) - silence_s
                 await asyncio.wait([line.over], timeout=min(max(rest_s, 0.001), self._first_message_deadline_s))
         finally:
+            if loop.time() - opened_at >= self._patience.stable_s:
+                self._backoff.reset()
             subscriber.cancel()
             with suppress(asyncio.CancelledError):
                 await subscriber

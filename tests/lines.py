@@ -45,7 +45,8 @@ class Recorder:
         self.journal.append(frame)
         return 0
 
-    def open_line(self, name: str, streams: Sequence[str]) -> int:
+    def open_line(self, name: str, streams: Sequence[str], now_ns: int) -> int:
+        assert now_ns > 0
         self.opened.append((len(self.opened) + 7, name, tuple(streams)))
         return self.opened[-1][0]
 

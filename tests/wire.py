@@ -138,3 +138,56 @@ class WireServer:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.failures:
             raise self.failures[0]
+
+
+def reply(status: str = "200 OK", body: bytes = b"{}", *, size: int | None = None, **headers: object) -> bytes:
+    """An HTTP answer; `size` lies about the body's."""
+    fields = {"Content-Length": len(body) if size is None else size}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+class HttpServer:
+    """Answers each GET with the bytes that `answer(path)` gives, now or later; b"" hangs up."""
+
+    def __init__(self, answer: Callable[[str], bytes | Awaitable[bytes]]) -> None:
+        self.answer = answer
+        self.paths: list[str] = []
+        self.connections = 0
+        self.url = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.paths.append(head.split(b" ", 2)[1].decode())
+                data = self.answer(self.paths[-1])
+                data = data if isinstance(data, bytes) else await data
+                writer.write(data)
+                await writer.drain()
+                # A lie about the size, or hanging up, ends the connection.
+                if not data or b"\r\nConnection: close" in data or "size" in self.paths[-1]:
+                    return
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    @asynccontextmanager
+    async def running(self, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[HttpServer]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=ssl_context)
+        self.url = f"{'https' if ssl_context else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
