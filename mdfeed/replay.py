@@ -3,7 +3,8 @@
 Answers for which venue a capture is of, pacing, sinks, progress and how the report is shown. Refuses to know file
 formats (capture), what is played and counted (player), and what a frame means (the feed).
 
-Exit status: 0; 3 when something was lost: gaps, decode errors, lines that are no record, torn files.
+Exit status: 0; 3 when something was lost: gaps, books given up as wrong (resyncs), decode errors, lines that are no
+record, torn files.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def parse_time(text: str) -> int:
             if len(text) < digits:
                 return value * factor
     try:
-        when = datetime.fromisoformat(text)
+        when = datetime.fromisoformat("" if text.isdigit() else text)
     except ValueError:
         raise UsageError(f"not a time: {text!r}; give ISO 8601 or an epoch number in s, ms, us or ns") from None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
@@ -96,14 +97,15 @@ def run(
     `speed` multiplies the capture's clock, 0 is as fast as can be. `sink` is null, stdout or a redis:// URL.
     UsageError, CaptureError, SinkError.
     """
+    from mdfeed import venues
+    from mdfeed.player import Player
+
     if json and sink == "stdout":
         raise UsageError("--json and --sink stdout both write to stdout: choose one")
     if sink not in ("null", "stdout") and not sink.startswith(("redis://", "rediss://", "unix://")):
         raise UsageError(f"no such sink: {sink!r}; there are null, stdout and redis://...")
-    if venue is not None and venue not in VENUES:
-        raise UsageError(f"--venue: no such venue: {venue!r}; there are {', '.join(VENUES)}")
-    from mdfeed.player import Player
-
+    if venue is not None and venue not in venues.names():
+        raise UsageError(f"--venue: no such venue: {venue!r}; there are {', '.join(venues.names())}")
     session = Session(open_capture(path) for path in files)
     venue = venue or find_venue(session.captures)
     options: dict[str, Any] = {"symbols": symbols, "start_ns": start_ns, "end_ns": end_ns, "to_update_id": to_update_id}
@@ -134,8 +136,8 @@ def run(
         print(dumps(report))
     else:
         print(_summarize(report), file=sys.stderr if sink == "stdout" else sys.stdout)
-    is_lossy = report["decode_errors"] or session.tears or any(row["gaps"] for row in report["books"].values())
-    return 3 if is_lossy else 0
+    losses = [report["decode_errors"], *(row["gaps"] + row["resyncs"] for row in report["books"].values())]
+    return 3 if any(losses) or session.tears else 0
 
 
 def _drive(player: Player, speed: float, look: Callable[[], object]) -> None:

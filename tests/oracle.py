@@ -179,7 +179,9 @@ def records(path: Path) -> Iterator[tuple[int, str | None, bytes]]:
             if match[2].startswith(b'{"lastUpdateId"'):
                 symbol = json.loads(match[2]).get("symbol")
                 if symbol is None:
-                    only = only or {json.loads(t.split(b" ", 1)[1])["data"]["s"] for t in open_text(path) if b'"s":"' in t}
+                    only = only or {
+                        json.loads(t.split(b" ", 1)[1])["data"]["s"] for t in open_text(path) if b'"s":"' in t
+                    }
                     (symbol,) = only
             yield recv_ns, symbol, match[2]
 
@@ -205,6 +207,8 @@ def compute(
             continue
         if event == "depthUpdate" and to_update_id and data["u"] > to_update_id:
             stopped.add(symbol)
+            if stopped == out.books.keys():
+                break
             continue
         out.messages += 1
         out.by_type[event] += 1
