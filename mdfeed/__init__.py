@@ -1,1 +1,1 @@
-"""Exact order books from exchange WebSocket streams."""
+"""Exact order books from exchange WebSocket streams, handed on to Redis, files and Python."""
