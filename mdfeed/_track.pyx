@@ -10,9 +10,8 @@ The rule that decides about a diff is the Book's; what follows from its answer i
 Nothing here reads a clock, opens a socket or knows JSON.
 """
 
+from libc.stdint cimport INT64_MAX
 from libc.string cimport memset, strcmp
-
-from mdfeed._ladder cimport HORIZON_OPEN
 
 cdef enum:
     OLD_RUN = 3                     # chained but old diffs on every line: the venue's ids started over
@@ -264,7 +263,7 @@ cdef class Track(Trust):
         cdef int64_t least = 2 * self._publisher.depth
         cdef int side
         for side in range(2):
-            if self.book._sides[side].horizon != HORIZON_OPEN and self.book.count_verified(side, least) < least:
+            if self.book._sides[side].horizon != INT64_MAX and self.book.count_verified(side, least) < least:
                 return True
         return False
 
