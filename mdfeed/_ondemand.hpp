@@ -263,7 +263,9 @@ class Scanner {
                 if (error) return error;
                 continue;
             }
+            if (slot == SLOT_A || slot == SLOT_B) record_->has_side[slot == SLOT_A] = 0;  // the last of equal keys counts
             if (text.type == MDFEED_ARRAY && (slot == SLOT_A || slot == SLOT_B)) {
+                record_->seen &= ~bit(slot);
                 error = read_side(value, slot == SLOT_A);
                 if (error) return error;
                 continue;
