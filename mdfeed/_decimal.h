@@ -152,7 +152,8 @@ static inline mdfeed_column mdfeed_learn_column(const char *from, const char *qu
 
 /* 0: the text is not of that column, or keeps more than eight characters; nothing is said about it. Reads eight bytes
  * around the quote, before it and after. */
-static inline int mdfeed_column_decimal(const mdfeed_column *column, const char *from, const char *quote, int64_t *out) {
+static inline int mdfeed_column_decimal(const mdfeed_column *column, const char *from, const char *quote,
+                                        int64_t *out) {
     const uint64_t zeros = 0x3030303030303030u;
     const char *end = quote - column->cut;
     unsigned length = (unsigned)(end - from);

@@ -5,28 +5,15 @@
 // when the symbol has been named before them (it practically always has), else in a second one.
 #pragma once
 
-#ifndef SIMDJSON_EXCEPTIONS
-#define SIMDJSON_EXCEPTIONS 0
-#endif
-#define SIMDJSON_DEVELOPMENT_CHECKS 0
-#include "simdjson.h"
+#include <Python.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <string_view>
 
-#include "_decimal.h"
-#include "_record.h"
+#include "_tokens.hpp"
 
 namespace mdfeed {
-
-namespace od = simdjson::ondemand;
-using simdjson::error_code;
-
-// The values of `Why` in _types.pxd (which no C++ header can see); test_parse.py holds the two together.
-enum Why : uint8_t { W_NONE = 0, W_EMPTY = 8, W_NOT_JSON = 9, W_CUT = 10, W_MISSING_FIELD = 11, W_WRONG_TYPE = 12,
-                     W_BAD_NUMBER = 13, W_OVERFLOW = 14, W_TOO_LONG = 15, NO_MEMORY = 255 };
 
 // Index of the active instrument of that name, or -1.
 using Resolve = int32_t (*)(void *table, const char *symbol, Py_ssize_t size);
@@ -36,74 +23,6 @@ using Digits = int32_t (*)(void *table, int32_t index, int8_t *price_digits, int
 constexpr size_t MAX_FRAME_BYTES = 16u << 20;
 // A frame above this gets a parser and a padding copy of its own, so that one 5 MB frame does not keep 30 MB for ever.
 constexpr size_t KEEP_BYTES = 1u << 20;
-
-inline uint8_t why_of(error_code error) {
-    switch (error) {
-        case simdjson::EMPTY: return W_EMPTY;
-        case simdjson::MEMALLOC: return NO_MEMORY;
-        case simdjson::CAPACITY: return W_TOO_LONG;
-        case simdjson::INCORRECT_TYPE: return W_WRONG_TYPE;
-        case simdjson::UNCLOSED_STRING:
-        case simdjson::INCOMPLETE_ARRAY_OR_OBJECT:
-        case simdjson::TRAILING_CONTENT: return W_CUT;
-        default: return W_NOT_JSON;
-    }
-}
-
-inline uint8_t why_of_number(int code) {
-    return code == MDFEED_FINE ? W_NONE : code == MDFEED_TOO_LARGE ? W_OVERFLOW : W_BAD_NUMBER;
-}
-
-// A scalar's raw text; containers keep only their type.
-inline mdfeed_text text_of(od::value value) {
-    std::string_view token = value.raw_json_token();
-    const char *from = token.data();
-    const char *end = from + token.size();
-    while (end > from && static_cast<unsigned char>(end[-1]) <= ' ') end--;
-    int32_t type = from < end ? static_cast<unsigned char>(*from) : 0;
-    if (type == '-' || (type >= '0' && type <= '9')) type = MDFEED_NUMBER;
-    if (type == MDFEED_STRING) {
-        from++;
-        end -= end > from;  // stage 1 has seen to it that the string is closed
-    }
-    return {from, static_cast<int32_t>(end - from), type};
-}
-
-inline int slot_of(std::string_view key) {
-    switch (key.size()) {
-        case 1: {
-            unsigned letter = static_cast<unsigned char>(key[0]) - 'A';
-            return letter < 26 || (letter >= 32 && letter < 58) ? static_cast<int>(letter) : -1;
-        }
-        case 2: return key == "pu" ? MDFEED_F_PU : key == "st" ? MDFEED_F_ST : key == "id" ? MDFEED_F_ID : -1;
-        case 3: return key == "msg" ? MDFEED_F_MSG : -1;
-        case 4: return key == "bids" ? 'b' - 'A' : key == "asks" ? 'a' - 'A' : key == "data" ? MDFEED_F_DATA
-                       : key == "code" ? MDFEED_F_CODE : -1;
-        case 5: return key == "error" ? MDFEED_F_ERROR : -1;
-        case 6: return key == "stream" ? MDFEED_F_STREAM : key == "symbol" ? MDFEED_F_SYMBOL
-                       : key == "result" ? MDFEED_F_RESULT : -1;
-        case 12: return key == "lastUpdateId" ? MDFEED_F_LAST_UPDATE_ID : -1;
-        default: return -1;
-    }
-}
-
-constexpr uint64_t bit(int slot) { return uint64_t{1} << slot; }
-constexpr int SLOT_A = 'a' - 'A', SLOT_B = 'b' - 'A', SLOT_O = 'o' - 'A', SLOT_S = 's' - 'A';
-// Keys of the wrapper; everything else belongs to the event inside.
-constexpr uint64_t OUTER = bit(MDFEED_F_STREAM) | bit(MDFEED_F_ID) | bit(MDFEED_F_RESULT) | bit(MDFEED_F_ERROR) |
-                           bit(MDFEED_F_CODE) | bit(MDFEED_F_MSG) | bit(MDFEED_F_DATA);
-
-// On-Demand keeps its place in stage 1's index to itself; a row of levels is read three times as fast from that index
-// than through its iterators. These names are simdjson 3.12's: another one fails to compile (the build pins it).
-struct Reach : od::value {
-    struct Iter : od::value_iterator {
-        static od::json_iterator *json(od::value_iterator &iter) { return iter.*(&Iter::_json_iter); }
-    };
-    struct Json : od::json_iterator {
-        static od::token_iterator &place(od::json_iterator *json) { return json->*(&Json::token); }
-    };
-    static od::token_iterator &token_of(od::value &value) { return Json::place(Iter::json(value.*(&Reach::iter))); }
-};
 
 class Scanner {
   public:
@@ -263,7 +182,10 @@ class Scanner {
                 if (error) return error;
                 continue;
             }
+            // The last of equal keys counts, whether it is an array or a scalar.
+            if (slot == SLOT_A || slot == SLOT_B) record_->has_side[slot == SLOT_A] = 0;
             if (text.type == MDFEED_ARRAY && (slot == SLOT_A || slot == SLOT_B)) {
+                record_->seen &= ~bit(slot);
                 error = read_side(value, slot == SLOT_A);
                 if (error) return error;
                 continue;
@@ -341,7 +263,8 @@ class Scanner {
     // else is there, and the careful way says what. Reads at most 18 bytes behind a token of the frame.
     bool quick_rows(od::value &value, Side &side) {
         if (price_digits_ > 8 || qty_digits_ > 8) return false;
-        const unsigned price_digits = static_cast<unsigned>(price_digits_), qty_digits = static_cast<unsigned>(qty_digits_);
+        const unsigned price_digits = static_cast<unsigned>(price_digits_);
+        const unsigned qty_digits = static_cast<unsigned>(qty_digits_);
         auto &token = Reach::token_of(value);
         const uint32_t *index = token.position();
         const char *base = value.raw_json_token().data() - *index;
@@ -354,7 +277,8 @@ class Scanner {
         for (index++;; index += 6) {
             if (side.count == side.capacity && !grow(side)) return false;
             mdfeed_level &row = side.rows[side.count];
-            const char *price = base + index[1], *comma = base + index[2], *qty = base + index[3], *close = base + index[4];
+            const char *price = base + index[1], *comma = base + index[2];
+            const char *qty = base + index[3], *close = base + index[4];
             // Behind the last token stand the frame's length and a zero: no row can be made of these.
             if (index[5] >= limit || base[index[0]] != '[' || *price != '"' || *comma != ',' || *qty != '"' ||
                 *close != ']' || comma[-1] != '"' || close[-1] != '"')

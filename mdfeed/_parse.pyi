@@ -1,4 +1,4 @@
-from typing import Any, Final
+from typing import Any, Final, Self
 
 KIND: Final[tuple[str, ...]]
 WHY: Final[tuple[str, ...]]
@@ -8,7 +8,7 @@ class Instruments:
     """The markets that a decoder knows: symbol <-> index, and each one's decimal digits."""
 
     count: int
-    def __init__(self, fold_case: bool = True) -> None: ...
+    def __new__(cls, fold_case: bool = True) -> Self: ...
     def __len__(self) -> int: ...
     def add(self, symbol: str, price_digits: int = 0, qty_digits: int = 0) -> int: ...
     def remove(self, symbol: str) -> None: ...
@@ -20,7 +20,7 @@ class Instruments:
 class Parser:
     """One pass of simdjson On-Demand over a frame; made and read by the venues' decoders only."""
 
-    def __init__(self, instruments: Instruments) -> None: ...
+    def __new__(cls, instruments: Instruments) -> Self: ...
 
 class Decoder:
     """Base of the venues' decoders."""

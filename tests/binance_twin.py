@@ -26,6 +26,12 @@ def plain(value: Any) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def is_int64(text: str) -> bool:
+    """Whether a decimal fits int64 at its own, at most 18, fraction digits."""
+    digits = len(text.partition(".")[2])
+    return digits <= 18 and int(text.replace(".", "")) < 2**63
+
+
 def loads(frame: bytes | str) -> Any:
     return json.loads(frame, parse_float=Decimal, parse_int=Decimal)
 
@@ -43,7 +49,7 @@ def describe(frame: bytes | str, product: str) -> dict[str, Any]:
     ms = data.get("E", data.get("T", 0))
     order = data.get("o") if isinstance(data.get("o"), dict) else {}
     symbol = data.get("s") or order.get("s") or data.get("symbol") or stream.partition("@")[0].upper()
-    found: dict[str, Any] = {"symbol": symbol, "ts_event": int(ms) * 1_000_000}
+    found: dict[str, Any] = {"symbol": str(symbol).upper(), "ts_event": int(ms) * 1_000_000}
     if event == "depthUpdate" or "lastUpdateId" in data:
         partial = re.search(r"@depth\d+(@|$)", stream)
         is_body = "lastUpdateId" in data and not stream and not event
@@ -72,6 +78,8 @@ def describe(frame: bytes | str, product: str) -> dict[str, Any]:
         for name, key in (("last_price", "c"), ("open_price", "o"), ("high_price", "h"), ("low_price", "l"),
                           ("volume", "v"), ("quote_volume", "q")):  # fmt: skip
             found[name] = plain(data[key])
+        if not is_int64(found["quote_volume"]):
+            found["quote_volume"] = None
     elif event in KINDS:
         found["kind"] = KINDS[event]
     else:
