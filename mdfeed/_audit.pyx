@@ -6,15 +6,17 @@ Reads only. Refuses to mend: a ladder that fails check_ladder is a bug.
 from libc.stdint cimport INT64_MAX, INT64_MIN
 
 from mdfeed._grid cimport count_bits, divide_price
-from mdfeed._ladder cimport Cursor, Ladder, Page, best_level, first_page, next_level, start_cursor, turn_sign
+from mdfeed._ladder cimport (
+    HORIZON_NONE, HORIZON_OPEN, Cursor, Ladder, Page, best_level, first_page, next_level, start_cursor, turn_sign,
+)
 from mdfeed._types cimport *
 
 
 cdef i128 find_end(const Ladder *ladder, int64_t factor) noexcept nogil:
     # The key of the verified horizon in a unit `factor` times finer.
-    if ladder.horizon == INT64_MAX:
+    if ladder.horizon == HORIZON_OPEN:
         return <i128>1 << 126
-    if ladder.horizon == INT64_MIN:
+    if ladder.horizon == HORIZON_NONE:
         return -(<i128>1 << 126)
     return (<i128>ladder.horizon + ladder.is_horizon_short) * factor - ladder.is_horizon_short
 

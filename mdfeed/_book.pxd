@@ -39,6 +39,8 @@ cdef class Book:
     cdef int64_t count(self, int side) noexcept nogil
     # Levels inside the verified horizon, at most `at_most`. O(1): the count is kept.
     cdef int64_t count_verified(self, int side, int64_t at_most) noexcept nogil
+    # Whether the verified horizon of a side is unbounded.
+    cdef bint is_whole(self, int side) noexcept nogil
     # More digits, no loss: every price and quantity times a power of ten. BAD when one does not fit, when the digits
     # are fewer than before or more than 18 (book untouched).
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept nogil

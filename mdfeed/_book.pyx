@@ -9,12 +9,12 @@ from decimal import Decimal
 from hashlib import sha256
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdint cimport INT64_MAX
 
 from mdfeed._audit cimport Scale, can_scale, check_ladder, count_bytes, count_differences
 from mdfeed._ladder cimport (
-    best_level, clear_ladder, init_ladder, load_ladder, next_level, replace_ladder_top, scale_ladder, set_levels,
-    start_cursor,
+    HORIZON_NONE, HORIZON_OPEN, best_level, clear_ladder, init_ladder, load_ladder, next_level, replace_ladder_top,
+    scale_ladder, set_levels, start_cursor,
 )
 from mdfeed._rows cimport MAX_DIGITS, make_decimal, make_rows, pack_levels, split_decimal, write_rows
 from mdfeed._types cimport *
@@ -24,9 +24,9 @@ from mdfeed.errors import DecodeError
 
 cdef int64_t power_of_ten(int exponent) noexcept nogil:
     cdef int64_t power = 1
-    cdef int i
-    for i in range(exponent):
+    while exponent > 0:
         power *= 10
+        exponent -= 1
     return power
 
 
@@ -133,6 +133,9 @@ cdef class Book:
     cdef int64_t count_verified(self, int side, int64_t at_most) noexcept nogil:
         return min(self._sides[side].verified, at_most)
 
+    cdef bint is_whole(self, int side) noexcept nogil:
+        return self._sides[side].horizon == HORIZON_OPEN
+
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept nogil:
         cdef Scale scale
         if not (self.price_digits <= price_digits <= MAX_DIGITS and self.qty_digits <= qty_digits <= MAX_DIGITS):
@@ -182,10 +185,8 @@ cdef class Book:
         # Both sides as arrays of Level, after growing the digits to what they need.
         bid_rows = [(split_decimal(price), split_decimal(qty)) for price, qty in bids]
         ask_rows = [(split_decimal(price), split_decimal(qty)) for price, qty in asks]
-        price_digits, qty_digits = self.price_digits, self.qty_digits
-        for (_, price_fraction), (_, qty_fraction) in bid_rows + ask_rows:
-            price_digits = max(price_digits, price_fraction)
-            qty_digits = max(qty_digits, qty_fraction)
+        price_digits = max([self.price_digits] + [price[1] for price, _ in bid_rows + ask_rows])
+        qty_digits = max([self.qty_digits] + [qty[1] for _, qty in bid_rows + ask_rows])
         packed = pack_levels(bid_rows, price_digits, qty_digits), pack_levels(ask_rows, price_digits, qty_digits)
         if self.rescale(price_digits, qty_digits) != OK:
             raise DecodeError(f"levels of the book do not fit 63 bits at {price_digits} and {qty_digits} digits")
@@ -371,9 +372,9 @@ cdef class Book:
         Without any verified price (no snapshot yet) it is infinite on the far side: Infinity for bids.
         """
         cdef const Ladder *ladder = &self._sides[find_side(side)]
-        if ladder.horizon == INT64_MAX:
+        if ladder.horizon == HORIZON_OPEN:
             return Decimal("-Infinity" if ladder.mask else "Infinity")
-        if ladder.horizon == INT64_MIN:
+        if ladder.horizon == HORIZON_NONE:
             return Decimal("Infinity" if ladder.mask else "-Infinity")
         return make_decimal(-ladder.horizon if ladder.mask else ladder.horizon, self.price_digits)
 

@@ -13,12 +13,12 @@ cdef enum:
 
 cdef void set_unit(Grid *self, int64_t unit) noexcept nogil:
     cdef uint64_t odd, inverse
-    cdef int i
+    cdef int _step
     self.unit = unit
     self.shift = lowest_bit(<uint64_t>unit)
     odd = <uint64_t>unit >> self.shift
     inverse = odd                           # right in 3 bits; each step (Newton) doubles them
-    for i in range(5):
+    for _step in range(5):
         inverse *= 2 - odd * inverse
     self.inverse = inverse
     self.last_quotient = <uint64_t>-1 // <uint64_t>unit

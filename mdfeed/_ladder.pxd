@@ -11,6 +11,16 @@ from mdfeed._grid cimport Grid, lowest_bit
 from mdfeed._types cimport *
 
 
+cdef extern from *:
+    """
+    #define MDFEED_HORIZON_OPEN INT64_MAX
+    #define MDFEED_HORIZON_NONE INT64_MIN
+    """
+    # Values of Ladder.horizon that are no key: everything is verified, nothing is.
+    const int64_t HORIZON_OPEN "MDFEED_HORIZON_OPEN"
+    const int64_t HORIZON_NONE "MDFEED_HORIZON_NONE"
+
+
 cdef struct Page:
     uint64_t bits           # bit i: grid step i of the page holds a level
     int64_t *qtys           # NULL when empty
@@ -30,7 +40,7 @@ cdef struct Ladder:
     int32_t far_capacity
     int64_t count
     int64_t verified        # levels whose key <= horizon
-    int64_t horizon         # a key; INT64_MAX: all is verified; INT64_MIN: nothing is
+    int64_t horizon         # a key, or one of the two above
     bint is_horizon_short   # the horizon ends just before a dropped level, not at a known one
     int64_t max_levels      # 0: no cap
     int64_t dropped         # levels dropped at max_levels; whoever counts them sets it back to 0

@@ -9,7 +9,7 @@ sixteenths of the levels, and all is rebuilt if that differs from what is there.
 the touch neither move it nor are lost: they live in `far`.
 """
 
-from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN
+from libc.stdint cimport INT32_MAX, INT64_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memmove, memset
 
@@ -31,7 +31,7 @@ cdef void init_ladder(Ladder *self, bint is_bids, int64_t max_levels) noexcept n
     memset(self, 0, sizeof(Ladder))
     self.mask = -1 if is_bids else 0
     self.max_levels = max_levels
-    self.horizon = INT64_MIN
+    self.horizon = HORIZON_NONE
     self.patience = MIN_PATIENCE
     set_unit(&self.grid, 1)
 
@@ -277,7 +277,7 @@ cdef Status set_levels(Ladder *self, const Level *levels, int32_t n) noexcept no
 
 
 cdef int64_t worst_of(const Ladder *self, const Level *levels, int32_t n) noexcept nogil:
-    cdef int64_t worst = INT64_MIN, key
+    cdef int64_t worst = HORIZON_NONE, key
     cdef int32_t i
     for i in range(n):
         key = turn_sign(self, levels[i].price)
@@ -289,7 +289,7 @@ cdef int64_t worst_of(const Ladder *self, const Level *levels, int32_t n) noexce
 cdef Status load_ladder(Ladder *self, const Level *levels, int32_t n, bint is_cut) noexcept nogil:
     cdef Status status
     clear_ladder(self)
-    self.horizon = worst_of(self, levels, n) if is_cut else INT64_MAX
+    self.horizon = worst_of(self, levels, n) if is_cut else HORIZON_OPEN
     status = set_levels(self, levels, n)
     settle_window(self)
     return status
@@ -300,7 +300,7 @@ cdef Status replace_ladder_top(Ladder *self, const Level *levels, int32_t n) noe
     cdef Level best
     if n == 0:
         clear_ladder(self)
-        self.horizon = INT64_MAX
+        self.horizon = HORIZON_OPEN
         return OK
     while best_level(self, &best) and turn_sign(self, best.price) <= worst:
         set_level(self, best.price, 0)
@@ -383,14 +383,14 @@ cdef void scale_ladder(Ladder *self, int64_t price_factor, int64_t qty_factor) n
     for i in range(self.n_far):
         self.far[i].price *= price_factor
         self.far[i].qty *= qty_factor
-    if self.horizon == INT64_MAX or self.horizon == INT64_MIN:
+    if self.horizon == HORIZON_OPEN or self.horizon == HORIZON_NONE:
         return
     # A horizon beyond what int64 holds excludes all (bids) or nothing (asks). One that ends just before a dropped
     # level still does so in the finer unit.
     end = self.horizon + self.is_horizon_short
     if end > INT64_MAX // price_factor:
-        self.horizon = INT64_MAX
+        self.horizon = HORIZON_OPEN
     elif end < -(INT64_MAX // price_factor):
-        self.horizon = INT64_MIN
+        self.horizon = HORIZON_NONE
     else:
         self.horizon = end * price_factor - self.is_horizon_short

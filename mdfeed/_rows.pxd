@@ -13,10 +13,6 @@ cdef class Rows:
     cdef Py_ssize_t _strides[2]
 
 
-# A price or quantity as plain decimal text, without trailing zeros, sign or exponent. Writes at most 20 characters,
-# returns how many. `value` is not negative, `digits` 0 to 18.
-cdef int write_decimal(char *out, int64_t value, int digits) noexcept nogil
-
 cdef Rows make_rows(const Ladder *ladder, int price_digits, int qty_digits)
 # Lines `<prefix>,<price>,<qty>\n`, best first; `prefix` is one character.
 cdef bytes write_rows(const Ladder *ladder, bytes prefix, int price_digits, int qty_digits)

@@ -10,16 +10,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
 
 from mdfeed._ladder cimport Cursor, Ladder, next_level, start_cursor
+from mdfeed._text cimport DECIMAL_BYTES, SLACK, put_decimal
 from mdfeed._types cimport *
 
 from mdfeed.errors import DecodeError
-
-cdef enum:
-    LINE_BYTES = 44             # prefix, two commas, two numbers of 20, newline
-
 
 cdef object make_decimal(value, int digits):
     # From text: exact under any decimal context.
@@ -67,8 +63,10 @@ cdef char *DOUBLE_FORMAT = "d"
 cdef class Rows:
     """Levels of one side at one moment: len(), and (n, 2) float64 by the buffer protocol, read-only, best first."""
 
-    def __init__(self):
-        raise TypeError("made by Book.bids and Book.asks only")
+    def __cinit__(self):
+        self._shape[1] = 2
+        self._strides[0] = 2 * sizeof(double)
+        self._strides[1] = sizeof(double)
 
     def __dealloc__(self):
         free(self._data)
@@ -98,13 +96,10 @@ cdef Rows make_rows(const Ladder *ladder, int price_digits, int qty_digits):
     cdef Cursor cursor
     cdef Level level
     cdef Py_ssize_t i = 0
-    rows._shape[0] = ladder.count
-    rows._shape[1] = 2
-    rows._strides[0] = 2 * sizeof(double)
-    rows._strides[1] = sizeof(double)
     rows._data = <double *>malloc((ladder.count or 1) * 2 * sizeof(double))
     if rows._data == NULL:
         raise MemoryError
+    rows._shape[0] = ladder.count
     start_cursor(ladder, &cursor)
     while next_level(ladder, &cursor, &level):
         # Powers of ten to 10**22 are exact doubles: one rounding below 2**53.
@@ -114,31 +109,9 @@ cdef Rows make_rows(const Ladder *ladder, int price_digits, int qty_digits):
     return rows
 
 
-cdef int write_decimal(char *out, int64_t value, int digits) noexcept nogil:
-    cdef char text[24]
-    cdef int at = 24, i
-    while digits > 0 and value % 10 == 0:
-        value //= 10
-        digits -= 1
-    for i in range(digits):
-        at -= 1
-        text[at] = <char>(c'0' + value % 10)
-        value //= 10
-    if digits > 0:
-        at -= 1
-        text[at] = c'.'
-    while True:
-        at -= 1
-        text[at] = <char>(c'0' + value % 10)
-        value //= 10
-        if value == 0:
-            break
-    memcpy(out, text + at, 24 - at)
-    return 24 - at
-
-
 cdef bytes write_rows(const Ladder *ladder, bytes prefix, int price_digits, int qty_digits):
-    cdef bytes text = PyBytes_FromStringAndSize(NULL, ladder.count * LINE_BYTES)
+    cdef Py_ssize_t line_bytes = 4 + 2 * DECIMAL_BYTES + price_digits + qty_digits
+    cdef bytes text = PyBytes_FromStringAndSize(NULL, ladder.count * line_bytes + SLACK)
     cdef char *start = PyBytes_AS_STRING(text)
     cdef char *out = start
     cdef char mark = prefix[0]
@@ -148,11 +121,9 @@ cdef bytes write_rows(const Ladder *ladder, bytes prefix, int price_digits, int 
     while next_level(ladder, &cursor, &level):
         out[0] = mark
         out[1] = c','
-        out += 2
-        out += write_decimal(out, level.price, price_digits)
+        out = put_decimal(out + 2, level.price, price_digits, False)
         out[0] = c','
-        out += 1
-        out += write_decimal(out, level.qty, qty_digits)
+        out = put_decimal(out + 1, level.qty, qty_digits, False)
         out[0] = c'\n'
         out += 1
     return text[:out - start]
