@@ -80,7 +80,7 @@ class _Link(asyncio.Protocol):
         """A command of the handshake and its reply to come; errors are values of it."""
         reply: asyncio.Future[object] = self._loop.create_future()
         self._asked.append(reply)
-        self.transport.write(hiredis.pack_command((name, *args))  # type: ignore[arg-type])
+        self.transport.write(hiredis.pack_command((name, *args)))  # type: ignore[arg-type]
         return reply
 
     def data_received(self, data: bytes) -> None:
