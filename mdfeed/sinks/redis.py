@@ -29,7 +29,7 @@ FIRST_RETRY_S = 0.05
 # answers with a refusal (a wrong password) is not.
 UNREACHABLE_RETRY_S = 0.5
 REFUSED_RETRY_S = 2.0
-STABLE_S = 5.0  # a connection that lived so long starts the backoff anew
+STABLE_S = 1.0  # a connection that lived so long starts the backoff anew, and its end is news
 WATCH_S = 0.25
 IDLE_S = 1.0  # without anything to send, a PING shows that the server is there
 SAY_AGAIN_S = 60.0
@@ -157,9 +157,10 @@ class RedisSink(Sink):
             longest_s = UNREACHABLE_RETRY_S
             try:
                 link = await self._connect()
-            except (OSError, SinkError) as error:
-                if isinstance(error, SinkError):
-                    longest_s = REFUSED_RETRY_S
+            except SinkError as error:
+                longest_s = REFUSED_RETRY_S
+                self._say_away(f"refused: {error}", str(error))
+            except OSError as error:
                 self._say_away(_text_of(error))
             else:
                 since = loop.time()
@@ -311,11 +312,11 @@ class RedisSink(Sink):
         self._last_error = text
         return code
 
-    def _say_away(self, reason: str) -> None:
+    def _say_away(self, reason: str, what: str = "away") -> None:
         self._last_error = reason
         if self._away_since is None:
             self._away_since = asyncio.get_running_loop().time()
-        self._is_said_away |= self._say(reason, "redis at %s: %s; the feed goes on, retrying", reason)
+        self._is_said_away |= self._say(what, "redis at %s: %s; the feed goes on, retrying", reason)
 
     def _say(self, what: str, text: str, *more: str) -> bool:
         """One line now, the same not again for a minute; whether it was said."""
