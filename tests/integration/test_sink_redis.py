@@ -29,41 +29,45 @@ def say_all(outbox: Collector | object, seq: int) -> None:
 
 
 async def check_everything_arrives(path: Path) -> None:
-    async with EmbeddedRedis(path) as server, redis.asyncio.from_url(server.url) as reader:
-        async with reader.pubsub() as pubsub, running(server.url) as sink:
-            await pubsub.psubscribe("*")
-            assert (await pubsub.get_message(timeout=5))["type"] == "psubscribe"
-            await until(lambda: sink.is_connected)
-            expected = Collector(epoch=7)
-            say_all(expected, 1)
-            say_all(sink.outbox, 1)
-            sink.flush()
-            payloads = {kind: payload for kind, _, payload in expected.take()}
-            for kind in ("state", "market_data", "orderbook", "book", "trades", "bbo"):
-                message = await pubsub.get_message(timeout=5)
-                assert message["channel"].decode() == CHANNELS[kind] + "BTCUSDT"
-                assert message["data"] == payloads[kind]
-            for kind in ("state", "market_data", "book"):
-                key = CHANNELS[kind] + "BTCUSDT"
-                assert await reader.get(key) == payloads[kind]
-                assert 290 <= await reader.ttl(key) <= 300
-            for kind, stream in (("trades_stream", "mdfeed:trades:BTCUSDT"), ("events", "mdfeed:events")):
-                ((_, fields),) = await reader.xrange(stream)
-                assert fields == {b"data": payloads[kind]}
-            await until(lambda: sink._link is not None and sink._link.outstanding == 0)
-            assert sorted(await reader.keys()) == [
-                b"market_data:BTCUSDT",
-                b"mdfeed:book:BTCUSDT",
-                b"mdfeed:events",
-                b"mdfeed:state:BTCUSDT",
-                b"mdfeed:trades:BTCUSDT",
-            ]
-            sink.outbox.withdraw(BTC)
-            sink.flush()
-            await until(lambda: sink._link is not None and sink._link.outstanding == 0)
-            assert await reader.get("market_data:BTCUSDT") is None
-            assert [client["name"] for client in await reader.client_list() if client["name"]] == ["mdfeed"]
-            assert sink.counters()["errors"] == {}
+    async with (
+        EmbeddedRedis(path) as server,
+        redis.asyncio.from_url(server.url) as reader,
+        reader.pubsub() as pubsub,
+        running(server.url) as sink,
+    ):
+        await pubsub.psubscribe("*")
+        assert (await pubsub.get_message(timeout=5))["type"] == "psubscribe"
+        await until(lambda: sink.is_connected)
+        expected = Collector(epoch=7)
+        say_all(expected, 1)
+        say_all(sink.outbox, 1)
+        sink.flush()
+        payloads = {kind: payload for kind, _, payload in expected.take()}
+        for kind in ("state", "market_data", "orderbook", "book", "trades", "bbo"):
+            message = await pubsub.get_message(timeout=5)
+            assert message["channel"].decode() == CHANNELS[kind] + "BTCUSDT"
+            assert message["data"] == payloads[kind]
+        for kind in ("state", "market_data", "book"):
+            key = CHANNELS[kind] + "BTCUSDT"
+            assert await reader.get(key) == payloads[kind]
+            assert 290 <= await reader.ttl(key) <= 300
+        for kind, stream in (("trades_stream", "mdfeed:trades:BTCUSDT"), ("events", "mdfeed:events")):
+            ((_, fields),) = await reader.xrange(stream)
+            assert fields == {b"data": payloads[kind]}
+        await until(lambda: sink._link is not None and sink._link.outstanding == 0)
+        assert sorted(await reader.keys()) == [
+            b"market_data:BTCUSDT",
+            b"mdfeed:book:BTCUSDT",
+            b"mdfeed:events",
+            b"mdfeed:state:BTCUSDT",
+            b"mdfeed:trades:BTCUSDT",
+        ]
+        sink.outbox.withdraw(BTC)
+        sink.flush()
+        await until(lambda: sink._link is not None and sink._link.outstanding == 0)
+        assert await reader.get("market_data:BTCUSDT") is None
+        assert [client["name"] for client in await reader.client_list() if client["name"]] == ["mdfeed"]
+        assert sink.counters()["errors"] == {}
 
 
 @each_server
@@ -75,17 +79,21 @@ def test_every_payload_arrives_under_its_name(path: Path, loop: object) -> None:
 
 @each_server
 async def test_set_comes_before_publish_next_to_each_other(path: Path) -> None:
-    async with EmbeddedRedis(path) as server, redis.asyncio.from_url(server.url) as reader:
-        async with reader.monitor() as monitor, running(server.url) as sink:
-            await until(lambda: sink.is_connected)
-            Source(sink).publish()
-            seen = []
-            async for command in monitor.listen():
-                words = command["command"].split(" ", 2)
-                if words[0] in ("SET", "PUBLISH"):
-                    seen.append((words[0], words[1], words[2].removesuffix(" EX 300")))
-                if len(seen) == 5:
-                    break
+    async with (
+        EmbeddedRedis(path) as server,
+        redis.asyncio.from_url(server.url) as reader,
+        reader.monitor() as monitor,
+        running(server.url) as sink,
+    ):
+        await until(lambda: sink.is_connected)
+        Source(sink).publish()
+        seen = []
+        async for command in monitor.listen():
+            words = command["command"].split(" ", 2)
+            if words[0] in ("SET", "PUBLISH"):
+                seen.append((words[0], words[1], words[2].removesuffix(" EX 300")))
+            if len(seen) == 5:
+                break
     assert [words[:2] for words in seen] == [
         ("SET", "market_data:BTCUSDT"),
         ("PUBLISH", "market_data:BTCUSDT"),
@@ -99,31 +107,33 @@ async def test_set_comes_before_publish_next_to_each_other(path: Path) -> None:
 
 @each_server
 async def test_streams_stay_bounded(path: Path) -> None:
-    async with EmbeddedRedis(path) as server, redis.asyncio.from_url(server.url) as reader:
-        async with running(server.url, trades_maxlen=200, events_maxlen=300) as sink:
-            await until(lambda: sink.is_connected)
-            for trade_id in range(3_000):
-                sink.outbox.put_trade(BTC, trade_id, 1, 1)
-                sink.outbox.put_event(b'{"event":"x"}')
-            sink.flush()
-            await until(lambda: sink._link is not None and sink._link.outstanding == 0)
-            # "~" trims by whole nodes of at most 100 entries.
-            assert 200 <= await reader.xlen("mdfeed:trades:BTCUSDT") <= 300
-            assert 300 <= await reader.xlen("mdfeed:events") <= 400
-            ((_, newest),) = await reader.xrevrange("mdfeed:trades:BTCUSDT", count=1)
-            assert json.loads(newest[b"data"])["trade_id"] == 2_999
+    async with (
+        EmbeddedRedis(path) as server,
+        redis.asyncio.from_url(server.url) as reader,
+        running(server.url, trades_maxlen=200, events_maxlen=300) as sink,
+    ):
+        await until(lambda: sink.is_connected)
+        for trade_id in range(3_000):
+            sink.outbox.put_trade(BTC, trade_id, 1, 1)
+            sink.outbox.put_event(b'{"event":"x"}')
+        sink.flush()
+        await until(lambda: sink._link is not None and sink._link.outstanding == 0)
+        # "~" trims by whole nodes of at most 100 entries.
+        assert 200 <= await reader.xlen("mdfeed:trades:BTCUSDT") <= 300
+        assert 300 <= await reader.xlen("mdfeed:events") <= 400
+        ((_, newest),) = await reader.xrevrange("mdfeed:trades:BTCUSDT", count=1)
+        assert json.loads(newest[b"data"])["trade_id"] == 2_999
 
 
 async def test_close_waits_for_the_replies() -> None:
-    async with EmbeddedRedis() as server, redis.asyncio.from_url(server.url) as reader:
-        async with running(server.url) as sink:
-            await until(lambda: sink.is_connected)
-            source = Source(sink)
-            for _ in range(2_000):
-                source.publish()
-            await sink.close(5)
-            assert json.loads(await reader.get("mdfeed:book:BTCUSDT"))["seq"] == 2_000
-            assert sink.counters()["dropped"] == {"disconnected": 0, "slow": 0, "full": 0, "in_flight": 0}
+    async with EmbeddedRedis() as server, redis.asyncio.from_url(server.url) as reader, running(server.url) as sink:
+        await until(lambda: sink.is_connected)
+        source = Source(sink)
+        for _ in range(2_000):
+            source.publish()
+        await sink.close(5)
+        assert json.loads(await reader.get("mdfeed:book:BTCUSDT"))["seq"] == 2_000
+        assert sink.counters()["dropped"] == {"disconnected": 0, "slow": 0, "full": 0, "in_flight": 0}
 
 
 async def test_database_number_and_tcp() -> None:
