@@ -27,11 +27,13 @@ def run(
     host: str = "127.0.0.1",
     routes: str = "split",
     speed: float = 1.0,
+    hold_s: float = 1.0,
 ) -> int:
     """Serve until cancelled; 0 if that ever happens without an interrupt.
 
     `symbols` are names, or a single number: as many as that. `rate` is order events/s a symbol. `capture`, or several
-    that continue each other, is played `speed` times as fast in the market's place. Raises UsageError for
+    that continue each other, is played `speed` times as fast in the market's place, `hold_s` after the first listener
+    came. Raises UsageError for
     a contradiction, CaptureError for a capture that cannot be read, MdfeedError when the port is taken.
     """
     if faults:
@@ -42,7 +44,7 @@ def run(
         symbols = symbol_names(int(symbols[0]))
     names = [symbol.upper() for symbol in symbols] or list(SYMBOLS)
     files = [capture] if isinstance(capture, Path) else list(capture or ())
-    source = Playback(files, speed) if files else None
+    source = Playback(files, speed, hold_s) if files else None
     exchange = SimulatedExchange(names, seed=seed, rate=rate, routes=routes, host=host, port=port, source=source)
     return asyncio.run(_serve(exchange))
 
@@ -58,7 +60,7 @@ async def _serve(exchange: SimulatedExchange) -> int:
         flush=True,
     )
     try:
-        await asyncio.get_running_loop().create_future()
+        await exchange.wait()
     finally:
         await exchange.close()
     return 0

@@ -103,15 +103,18 @@ class Instrument:
 class Playback:
     """Captures played as one session, `speed` times as fast as they were recorded.
 
+    `hold_s` after the first listener came it starts: time for a client's other connections to be made.
+
     Raises CaptureError for a file that cannot be read, or holds no frames of a combined stream.
     """
 
-    def __init__(self, files: Sequence[Path], speed: float = 1.0) -> None:
+    def __init__(self, files: Sequence[Path], speed: float = 1.0, hold_s: float = 0.0) -> None:
         self.now_ns = 0
         self.played = 0
         self.is_over = False
         self._files = list(files)
         self._speed = speed
+        self._hold_ns = int(hold_s * 1e9)
         self._instruments: dict[str, Instrument] = {}
         self._names: dict[tuple[str, str], str] = {}  # (symbol, kind) -> the file's stream of that kind
         self._streams: set[str] = set()
@@ -150,7 +153,8 @@ class Playback:
         """The recording's time: a client finds `E` and the venue's clock agreeing, however old the file is."""
         if self._start_ns is None:
             return self._first_ns // _MS
-        return (self._first_ns + int((min(now_ms * _MS, self.now_ns) - self._start_ns) * self._speed)) // _MS
+        played_ns = max(0, min(now_ms * _MS, self.now_ns) - self._start_ns)
+        return (self._first_ns + int(played_ns * self._speed)) // _MS
 
     def names_for(self, name: str) -> str:
         """The file's stream that stands for `name`: for depth whatever interval the file has."""
@@ -183,7 +187,7 @@ class Playback:
             self.now_ns = now_ns
             if not self._wanted:
                 return
-            self._start_ns = now_ns
+            self._start_ns = now_ns + self._hold_ns
         while self._next is not None and most:
             time_ns = self._time(self._next[0])
             if time_ns > now_ns:
@@ -192,7 +196,11 @@ class Playback:
             self.now_ns = max(self.now_ns, time_ns)
             text = self._next[1]
             self._next = next(self._lines, None)
-            yield from self._play(text, time_ns)
+            try:
+                said = self._play(text, time_ns)
+            except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+                raise CaptureError(f"{self._files[0]}: frame {self.played}: {error!r} in {text[:80]!r}") from error
+            yield from said
         if self._next is None:
             self.is_over = True
         if most:
@@ -202,39 +210,42 @@ class Playback:
         assert self._start_ns is not None
         return self._start_ns + int((recorded_ns - self._first_ns) / self._speed)
 
-    def _play(self, text: bytes, time_ns: int) -> Iterator[Said]:
+    def _play(self, text: bytes, time_ns: int) -> list[Said]:
+        """What one line of the file makes the venue say."""
         self.played += 1
         frame = json.loads(text)
         if "lastUpdateId" in frame:
             instrument = self._owner(frame)
             if instrument is not None:
                 instrument.load(frame)
-            return
+            return []
         name, data = frame.get("stream"), frame.get("data")
         if not isinstance(name, str) or not isinstance(data, dict):
-            return
+            return []
+        said: list[Said] = []
         channel = parse_stream(name)
         instrument = self._instruments.get(channel.symbol) if channel else None
         if channel is not None and instrument is not None:
             if channel.kind == "depth":
                 instrument.apply(data)
             elif channel.kind == "trade":
-                yield from self._trade(instrument, data, time_ns)
+                said += self._trade(instrument, data, time_ns)
         if not text.startswith(b'{"stream":"%b","data":' % name.encode()):
             # Other writers of captures put blanks, or the name last; links cut the event out by its place.
             text = streams.combined(name, json.dumps(data, separators=(",", ":")))
-        yield Said(time_ns, name, text)
+        return [*said, Said(time_ns, name, text)]
 
-    def _trade(self, instrument: Instrument, data: dict[str, Any], time_ns: int) -> Iterator[Said]:
+    def _trade(self, instrument: Instrument, data: dict[str, Any], time_ns: int) -> list[Said]:
         """A trade counts, and stands for an aggregate trade of its own where the file has none."""
         tape, profile = instrument.tape, instrument.profile
         if data.get("X", "MARKET") != "MARKET" or tape is None or profile is None:
-            return
+            return []
         price, qty = instrument.price_ticks(data["p"]), instrument.qty_steps(data["q"])
         agg = tape.copy(data["t"], price, qty, data["T"], data["m"])
         name = f"{instrument.symbol.lower()}@aggTrade"
         if name not in self._streams and name in self._wanted:
-            yield Said(time_ns, name, streams.combined(name, streams.agg_trade_text(profile, agg, data["E"])))
+            return [Said(time_ns, name, streams.combined(name, streams.agg_trade_text(profile, agg, data["E"])))]
+        return []
 
     def _owner(self, snapshot: dict[str, Any]) -> Instrument | None:
         """Whose a snapshot is: the symbol it names, else the only instrument's."""
@@ -246,38 +257,26 @@ class Playback:
     def _survey(self) -> None:
         """Read ahead: symbols, streams, digits, and each symbol's first snapshot."""
         prices: dict[str, str] = {}
-        snapshots: list[dict[str, Any]] = []
+        snapshots: dict[str, dict[str, Any]] = {}  # the first of each symbol
         frames = 0
         for _, text in read_lines(self._files):
-            if text.startswith(b'{"lastUpdateId"'):
-                snapshots.append(json.loads(text))
+            is_snapshot = text.startswith(b'{"lastUpdateId"')
+            frames += not is_snapshot
+            if frames > _SURVEY_FRAMES and not is_snapshot:
                 continue
-            frames += 1
-            if frames > _SURVEY_FRAMES:
-                continue
-            frame = json.loads(text)
-            name, data = frame.get("stream"), frame.get("data")
-            if not isinstance(name, str) or not isinstance(data, dict):
-                continue
-            self._streams.add(name)
-            channel = parse_stream(name)
-            if channel is None:
-                continue
-            instrument = self._instruments.setdefault(channel.symbol, Instrument(channel.symbol))
-            self._names.setdefault((channel.symbol, channel.kind), name)
-            if channel.kind == "depth":
-                instrument.measure([*data["b"], *data["a"]])
-            elif channel.kind in ("trade", "aggTrade"):
-                instrument.measure([(data["p"], data["q"])])
-                prices.setdefault(channel.symbol, data["p"])
-            elif channel.kind == "bookTicker":
-                instrument.measure([(data["b"], data["B"]), (data["a"], data["A"])])
-                prices.setdefault(channel.symbol, data["b"])
+            try:
+                frame = json.loads(text)
+                if is_snapshot:
+                    snapshots.setdefault(frame.get("symbol", ""), frame)
+                else:
+                    self._look(frame, prices)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CaptureError(f"{self._files[0]}: frame {frames}: {error!r} in {text[:80]!r}") from error
         if not self._instruments:
             raise CaptureError(f"{self._files[0]}: no frame of a combined stream")
-        for snapshot in snapshots:
+        for snapshot in snapshots.values():
             owner = self._owner(snapshot)
-            if owner is not None and not owner.last_id:
+            if owner is not None:
                 # The book from the start: what comes before it in the file is old to it, what is newer is applied,
                 # also when the answer was recorded after diffs that it does not have.
                 owner.load(snapshot)
@@ -285,3 +284,23 @@ class Playback:
                 prices.setdefault(owner.symbol, snapshot["bids"][0][0])
         for symbol, instrument in self._instruments.items():
             instrument.settle(prices.get(symbol, "1"))
+
+    def _look(self, frame: dict[str, Any], prices: dict[str, str]) -> None:
+        """Learn from one frame; `prices` gets the first price of each symbol."""
+        name, data = frame.get("stream"), frame.get("data")
+        if not isinstance(name, str) or not isinstance(data, dict):
+            return
+        self._streams.add(name)
+        channel = parse_stream(name)
+        if channel is None:
+            return
+        instrument = self._instruments.setdefault(channel.symbol, Instrument(channel.symbol))
+        self._names.setdefault((channel.symbol, channel.kind), name)
+        if channel.kind == "depth":
+            instrument.measure([*data["b"], *data["a"]])
+        elif channel.kind in ("trade", "aggTrade"):
+            instrument.measure([(data["p"], data["q"])])
+            prices.setdefault(channel.symbol, data["p"])
+        elif channel.kind == "bookTicker":
+            instrument.measure([(data["b"], data["B"]), (data["a"], data["A"])])
+            prices.setdefault(channel.symbol, data["b"])

@@ -12,6 +12,7 @@ import logging
 import ssl as tls
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import Protocol, Self
@@ -154,17 +155,24 @@ class SimulatedExchange:
         self._driver = asyncio.create_task(self._drive())
 
     async def close(self) -> None:
-        """Cut every connection and stop. A second call does nothing."""
-        if self._driver is not None:
-            self._driver.cancel()
-            await asyncio.gather(self._driver, return_exceptions=True)
-            self._driver = None
+        """Cut every connection and stop; raises what ended the market, if anything did. A second call does nothing."""
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.cancel()
+            await asyncio.wait((driver,))
         if self._server is not None:
             for link in tuple(self.links):
                 link.abort()
             self._server.close()
             await self._server.wait_closed()
             self._server = None
+        if driver is not None and not driver.cancelled():
+            driver.result()
+
+    async def wait(self) -> None:
+        """Until the market ends, which it does by an error alone."""
+        if self._driver is not None:
+            await asyncio.wait((self._driver,))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -279,8 +287,10 @@ class SimulatedExchange:
 
     async def _answer_calls(self, connection: Caller, path: str) -> None:
         """Serve a WS-API connection. Its answers pass the seam as frames of the stream named by its path."""
-        link = Link(connection, path, None, False, self, self.seam, self._limits)
+        # Calls are limited by their weight, not by their number.
+        link = Link(connection, path, None, False, self, self.seam, replace(self._limits, incoming_per_s=0))
         peer = _peer(connection)
+        self.seam.opened(link)
         try:
             async for message in connection:
                 link.send(WS_API_PATH, self._desk.call(_text(message), peer).encode())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import ssl
+import sys
 import urllib.error
 import urllib.request
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,12 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from mdfeed.errors import CaptureError, UsageError
 from mdfeed.exchange.faults import Answer, Asked, Seam
 from mdfeed.exchange.link import Limits
 from mdfeed.exchange.playback import Playback
 from mdfeed.exchange.server import SimulatedExchange
+from mdfeed.sim import run
 
 
 async def get(url: str) -> tuple[int, dict[str, str], bytes]:
@@ -300,3 +305,47 @@ async def test_a_taken_port_is_an_error_and_close_leaves_nothing() -> None:
     await socket.close()
     await asyncio.sleep(0.05)
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_the_verb_serves_until_interrupted() -> None:
+    verb = "from mdfeed.sim import run; run(0, ['6'], 1, 20.0, None, [])"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", verb, stderr=PIPE)
+    try:
+        assert process.stderr is not None
+        line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+        found = re.fullmatch(r"mdfeed sim: streams (ws://\S+), REST (http://\S+), WS-API (ws://\S+)\n", line)
+        assert found is not None, line
+        _, _, body = await get(f"{found[2]}/fapi/v1/exchangeInfo")
+        names = [row["symbol"] for row in json.loads(body)["symbols"]]
+        assert names == ["BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "SYM000USDT", "SYM001USDT"]
+        async with connect(f"{found[1]}/public/ws/sym001usdt@depth@100ms") as socket:
+            assert json.loads(await asyncio.wait_for(socket.recv(), 10))["s"] == "SYM001USDT"
+        process.send_signal(signal.SIGINT)
+        said = (await asyncio.wait_for(process.stderr.read(), 10)).decode()
+        assert "KeyboardInterrupt" in said  # the command line turns it into exit code 130
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def test_the_verb_refuses_contradictions(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        run(0, [], 1, 50.0, None, ["meteor"])
+    with pytest.raises(UsageError):
+        run(0, [], 1, -1.0, None, [])
+    with pytest.raises(CaptureError):
+        run(0, [], 1, 50.0, tmp_path / "absent", [])
+
+
+async def test_what_ends_the_market_is_raised() -> None:
+    class Broken(Seam):
+        def frame(self, wire: Any, stream: str, frame: bytes) -> Sequence[tuple[float, bytes]]:
+            raise RuntimeError("script")
+
+    exchange = SimulatedExchange(["BTCUSDT"], rate=1000, seam=Broken())
+    await exchange.start()
+    async with connect(f"{exchange.ws_url}/public/ws/btcusdt@depth@100ms"):
+        await asyncio.wait_for(exchange.wait(), 10)
+    with pytest.raises(RuntimeError, match="script"):
+        await exchange.close()

@@ -71,6 +71,14 @@ def test_it_waits_then_keeps_the_timing(file: Path) -> None:
     assert list(playback.step(start + 10**12)) == []
 
 
+def test_it_holds_for_a_client_to_connect_fully(file: Path) -> None:
+    playback = Playback([file], hold_s=1.0)
+    playback.want("ausdt@depth@0ms")
+    assert list(playback.step(NOW)) == []
+    assert list(playback.step(NOW + 10**9 - 1)) == []
+    assert [said.time_ns - NOW for said in playback.step(NOW + 10**9)] == [10**9]
+
+
 def test_depth_is_the_book_of_the_moment(file: Path) -> None:
     playback = Playback([file])
     assert depth(playback, 1) == {**SNAPSHOT, "bids": [["1.20", "5"]]}  # known before it is played
@@ -115,7 +123,9 @@ def test_bad_files(tmp_path: Path) -> None:
     torn.write_bytes(gzip.compress(b"x" * 10_000)[:-30])
     empty = tmp_path / "empty.txt"
     empty.write_text("")
-    for path in (foreign, torn, empty, tmp_path / "absent"):
+    odd = tmp_path / "odd.txt"
+    odd.write_text(f'{T0} {{"stream":"ausdt@depth","data":{{"e":"depthUpdate"}}}}\n')
+    for path in (foreign, torn, empty, odd, tmp_path / "absent"):
         with pytest.raises(CaptureError):
             Playback([path])
 
