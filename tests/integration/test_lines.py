@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
+import random
 import time
 
 import pytest
@@ -248,3 +250,38 @@ async def test_receiver_and_sinks_that_fail_do_not_end_the_line(transport, recor
     said = " ".join(record.getMessage() for record in caplog.records)
     assert "the receiver failed" in said
     assert "the sinks could not be flushed" in said
+
+
+async def test_mutated_bytes_never_end_the_line(transport, recorder):
+    """Whatever bytes come: frames are delivered or the connection is given up, and the next one serves."""
+    rng = random.Random(7)
+    whole = b"".join(
+        (frame("plain"), frame(b"beat", PING), frame("ab", fin=False), frame("cd", CONTINUATION), frame(b"y" * 300))
+    )
+
+    def mutated():
+        data = bytearray(whole + close_frame(1001, "bye"))
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(data[: rng.randrange(1, len(data) + 1)])
+
+    def wrecking(data):
+        async def script(peer):
+            await peer.upgrade(behind=data[: len(data) // 2])
+            await peer.send(data[len(data) // 2 :])
+
+        return script
+
+    unhandled = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
+    scripts = [wrecking(mutated()) for _ in range(60)]
+    options = {"reconnect_delay_ms": 0, "max_reconnect_delay_ms": 0}
+    async with (
+        WireServer(*scripts, sending(frame("healed"))).running() as server,
+        running(server.url, transport, recorder, **options) as stream,
+    ):
+        await until(lambda: b"healed" in recorder.frames, 30)
+        assert stream.reconnects.total() == 60
+        assert set(stream.reconnects) <= {"protocol", "reset", "closed", "close_code", "policy"}
+    gc.collect()  # an exception that nobody fetched would be told now
+    assert not unhandled
