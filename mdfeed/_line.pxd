@@ -32,10 +32,12 @@ cdef class Line(WSListener):
     cdef bint _is_armed                     # the call_soon net is pending
     cdef int64_t _read_ns                   # CLOCK_REALTIME at this read's first frame
     cdef int64_t _read_mono_ns              # CLOCK_MONOTONIC at the same moment
-    cdef int64_t _read_frames
+    cdef int64_t _flushed_mono_ns           # of this read: its start, or the newest flush on the way
+    cdef int64_t _read_frames               # not flushed yet
 
     cdef void _begin(self) noexcept
     cdef void _end(self) noexcept
+    cdef void _write(self) noexcept
     cdef int _accept(self, int opcode, bint fin, bint has_rsv, const char *data, Py_ssize_t size,
                      Py_ssize_t capacity) except -1
     cdef void _deliver(self, const char *data, Py_ssize_t size, Py_ssize_t capacity) noexcept

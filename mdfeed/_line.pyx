@@ -24,6 +24,9 @@ cdef enum:
     REPLY_BYTES = 4096
     # picows keeps this many readable bytes behind whatever it has received (its MemoryBuffer).
     PICOWS_TAIL = 256
+    # A read that takes longer than this is flushed on the way: a burst comes as megabytes in one read (picows'
+    # buffer grows with what it finds), and the first frames should not wait for the last.
+    FLUSH_WITHIN_NS = 1_000_000
 
 CLOSE_REASONS = {0: "closed", 1000: "closed", 1001: "closed", 1005: "closed", 1008: "policy"}
 
@@ -202,20 +205,22 @@ cdef class Line(WSListener):
         self.reads += 1
         self._read_frames = 0
         self._read_ns = clock_ns(CLOCK_REALTIME)
-        self._read_mono_ns = clock_ns(CLOCK_MONOTONIC)
+        self._read_mono_ns = self._flushed_mono_ns = clock_ns(CLOCK_MONOTONIC)
 
     cdef void _end(self) noexcept:
-        cdef int64_t count = self._read_frames
         self._is_reading = False
-        self._read_frames = 0
-        if count == 0:
-            return
+        if self._read_frames > 0:
+            self._write()
+
+    cdef void _write(self) noexcept:
         try:
             self._flush()
         except Exception:
             self._complain("the sinks could not be flushed")
+        self._flushed_mono_ns = clock_ns(CLOCK_MONOTONIC)
         if self._feed is not None:
-            self._feed.receive_to_write.record_n(clock_ns(CLOCK_MONOTONIC) - self._read_mono_ns, count)
+            self._feed.receive_to_write.record_n(self._flushed_mono_ns - self._read_mono_ns, self._read_frames)
+        self._read_frames = 0
 
     cdef int _accept(self, int opcode, bint fin, bint has_rsv, const char *data, Py_ssize_t size,
                      Py_ssize_t capacity) except -1:
@@ -239,7 +244,8 @@ cdef class Line(WSListener):
         return 0
 
     cdef void _deliver(self, const char *data, Py_ssize_t size, Py_ssize_t capacity) noexcept:
-        cdef int64_t start_ns
+        cdef int64_t start_ns = clock_ns(CLOCK_MONOTONIC)
+        cdef int64_t end_ns
         self.frames += 1
         self.payload_bytes += size
         self.last_frame_ns = self._read_ns
@@ -247,14 +253,17 @@ cdef class Line(WSListener):
         if self.expects_replies or self._unseen:
             self._look(data, size)
         if self._feed is not None:
-            start_ns = clock_ns(CLOCK_MONOTONIC)
             self._feed.receive_raw(self.line, data, size, capacity, self._read_ns)
-            self._feed.processing.record(clock_ns(CLOCK_MONOTONIC) - start_ns)
-            return
-        try:
-            self._receive(self.line, data[:size], self._read_ns)
-        except Exception:
-            self._complain("the receiver failed")
+            end_ns = clock_ns(CLOCK_MONOTONIC)
+            self._feed.processing.record(end_ns - start_ns)
+        else:
+            try:
+                self._receive(self.line, data[:size], self._read_ns)
+            except Exception:
+                self._complain("the receiver failed")
+            end_ns = clock_ns(CLOCK_MONOTONIC)
+        if end_ns - self._flushed_mono_ns > FLUSH_WITHIN_NS:
+            self._write()
 
     cdef void _look(self, const char *data, Py_ssize_t size) noexcept:
         cdef bytes head = data[:min(size, HEAD_BYTES)]

@@ -206,8 +206,10 @@ class Rest:
 
     def _get(self, path: str, held: list[http.client.HTTPConnection]) -> Answer:
         while True:
-            is_reused = bool(self._idle)
-            connection = self._idle.pop() if is_reused else self._connection()
+            try:
+                connection, is_reused = self._idle.pop(), True
+            except IndexError:  # other threads take from it too
+                connection, is_reused = self._connection(), False
             held.append(connection)
             try:
                 connection.request("GET", self._url.path.rstrip("/") + path, headers={"User-Agent": "mdfeed"})

@@ -8,11 +8,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import shutil
 import socket
 import ssl
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -138,6 +143,19 @@ class WireServer:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.failures:
             raise self.failures[0]
+
+
+def certificate(folder: Path, host_names: str) -> tuple[ssl.SSLContext, Path]:
+    """(server context, its self-signed certificate) for names such as "IP:127.0.0.1"; skips without openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command to make a certificate with")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    out = ["-addext", f"subjectAltName={host_names}", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*request, *out], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return context, cert
 
 
 def reply(status: str = "200 OK", body: bytes = b"{}", *, size: int | None = None, **headers: object) -> bytes:

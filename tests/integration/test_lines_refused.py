@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import ssl
-import subprocess
 import time
 
 import pytest
 import uvloop
 from lines import Plan, Recorder, running, until
-from wire import PONG, TEXT, Peer, WireServer, frame
+from wire import PONG, TEXT, Peer, WireServer, certificate, frame
 
 from mdfeed.dial import TRANSPORTS
 from mdfeed.stream import Patience
@@ -167,19 +165,6 @@ async def test_a_quiet_line_that_answers_pings_stays(transport, recorder):
             await until(lambda: len(pings) >= 5)
             assert stream.is_connected
             assert not stream.reconnects
-
-
-def certificate(folder, host_names):
-    """(server context, path of its certificate), self-signed."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl command to make a certificate with")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
-    out = ["-addext", f"subjectAltName={host_names}", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run([*request, *out], check=True, capture_output=True)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
-    return context, cert
 
 
 @pytest.mark.parametrize("case", ["trusted", "unknown", "wrong host"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
 
 import pytest
-from wire import HttpServer, reply
+from wire import HttpServer, certificate, reply
 
 from mdfeed.errors import GeoBlocked, RateLimited, SnapshotError
 from mdfeed.refusals import Refused
@@ -239,3 +240,35 @@ async def test_on_leave_comes_after_the_wait_and_not_when_nothing_leaves():
                 await rest.fetch(Request(), on_leave=lambda: left.append(len(server.paths)))
         rest.close()
     assert left == [0]
+
+
+async def test_https_and_a_certificate_that_is_not_trusted(tmp_path):
+    context, path = certificate(tmp_path, "IP:127.0.0.1")
+    async with HttpServer(lambda path: reply(body=b"secret")).running(context) as server:
+        trusting = Rest(server.url, ssl_context=ssl.create_default_context(cafile=str(path)))
+        assert [await trusting.fetch(Request()) for _ in range(2)] == [b"secret"] * 2
+        trusting.close()
+        with pytest.raises(SnapshotError, match="not trusted"):
+            await Rest(server.url).fetch(Request())
+    assert server.paths == ["/fapi/v1/time"] * 2
+
+
+async def test_many_at_once_share_connections_and_cancelling_ends_them():
+    gate = asyncio.Event()
+
+    async def later(path):
+        await gate.wait()
+        return reply(body=path.encode())
+
+    async with HttpServer(later).running() as server:
+        rest = Rest(server.url, connections=3)
+        tasks = [asyncio.create_task(rest.fetch(Request(f"/{i}"))) for i in range(12)]
+        tasks[0].cancel()
+        await asyncio.sleep(0.05)
+        assert len(server.paths) == 3
+        tasks[1].cancel()
+        gate.set()
+        bodies = await asyncio.gather(*tasks, return_exceptions=True)
+        rest.close()
+    assert bodies[2:] == [f"/{i}".encode() for i in range(2, 12)]
+    assert server.connections <= 4
