@@ -77,9 +77,8 @@ class Player:
         self.feed.processing.reset()
         self._before = self.counts()
 
-    def attach(self, outbox: Outbox) -> None:
-        """From now on publications go there too; states and good books that warming up has built are said at once."""
-        self.feed.publisher.outboxes.append(outbox)
+    def refresh(self, outbox: Outbox) -> None:
+        """Say states and good books, as they are at the capture's time, to an outbox that has just been connected."""
         self.feed.refresh(outbox, self._now_ns)
 
     def play(self) -> Iterator[int]:
@@ -106,7 +105,7 @@ class Player:
             self.messages += 1
             line = self._lines.get(record.line)
             if line is None:
-                line = self._lines[record.line] = self.feed.open_line(f"capture-{record.line}", [])
+                line = self._lines[record.line] = self.feed.open_line(f"capture-{record.line}", (), now_ns)
             started_ns = time.perf_counter_ns()
             self.feed.receive(line, record.payload, now_ns)
             self.feed.processing.observe(time.perf_counter_ns() - started_ns)
@@ -115,7 +114,10 @@ class Player:
         elif record.kind == CONNECT:
             query = parse_qs(urlsplit(record.payload.decode("utf-8", "replace")).query)
             streams = [name for names in query.get("streams", []) for name in names.split("/")]
-            self._lines[record.line] = self.feed.open_line(f"capture-{record.line}", streams)
+            for stream in streams:
+                if "@" in stream and not stream.startswith("!"):
+                    self._admit(stream.partition("@")[0].upper())
+            self._lines[record.line] = self.feed.open_line(f"capture-{record.line}", streams, now_ns)
         elif record.kind == LOST and record.line in self._lines:
             self.feed.lost(self._lines.pop(record.line), now_ns)
 
@@ -187,7 +189,7 @@ class Player:
         latency = self.feed.processing
         return {
             "files": [str(capture.path) for capture in self.session.captures],
-            "venue": self.feed.venue.name,
+            "venue": self.feed.venue,
             "messages": self.messages,
             "by_type": counts["by_type"],
             "decode_errors": counts["decode_errors"] + garbage,

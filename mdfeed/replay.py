@@ -4,7 +4,7 @@ Answers for which venue a capture is of, pacing, sinks, progress and how the rep
 formats (capture), what is played and counted (player), and what a frame means (the feed).
 
 Exit status: 0; 3 when something was lost: gaps, books given up as wrong (resyncs), decode errors, lines that are no
-record, torn files.
+record, torn files, publications that the sink dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from json import dumps
 from pathlib import Path
@@ -22,32 +21,20 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mdfeed.capture import CONNECT, FRAME, Capture, Record, Session, open_capture, symbol_in
-from mdfeed.errors import UsageError
+from mdfeed.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
-    from mdfeed._encode import Collector
     from mdfeed.player import Player
+    from mdfeed.sinks import Sink
 
 VENUES = ("binance-usdm", "binance-coinm", "binance-spot")
 _HOSTS = (("fstream.", VENUES[0]), ("dstream.", VENUES[1]), ("stream.binance.", VENUES[2]))
 _SECOND_NS = 1_000_000_000
 _PEEK_RECORDS = 5_000
-_BATCH_RECORDS = 512  # records between two looks at the sink and the progress bar
-
-
-def parse_time(text: str) -> int:
-    """UTC ns of an ISO 8601 time (without an offset: UTC) or of an epoch number in s, ms, us or ns. UsageError."""
-    if text.isdigit():
-        value = int(text)
-        for digits, factor in ((11, 10**9), (14, 10**6), (17, 10**3), (20, 1)):
-            if len(text) < digits:
-                return value * factor
-    try:
-        when = datetime.fromisoformat("" if text.isdigit() else text)
-    except ValueError:
-        raise UsageError(f"not a time: {text!r}; give ISO 8601 or an epoch number in s, ms, us or ns") from None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return int(when.replace(microsecond=0).timestamp()) * _SECOND_NS + when.microsecond * 1000
+_BATCH_RECORDS = 64  # records between two looks at the sink and the progress bar
+_BUFFER_BYTES = 1 << 20  # unsent: reading waits until the sink has less
+_CONNECT_S = 5.0
+_CLOSE_S = 10.0
 
 
 def find_venue(captures: Sequence[Capture]) -> str:
@@ -98,7 +85,6 @@ def run(
     UsageError, CaptureError, SinkError.
     """
     from mdfeed import venues
-    from mdfeed.player import Player
 
     if json and sink == "stdout":
         raise UsageError("--json and --sink stdout both write to stdout: choose one")
@@ -110,21 +96,7 @@ def run(
     venue = venue or find_venue(session.captures)
     options: dict[str, Any] = {"symbols": symbols, "start_ns": start_ns, "end_ns": end_ns, "to_update_id": to_update_id}
     with _progress(session.captures) as show:
-        if sink == "null":
-            player = Player(session, venue, **options)
-            player.warm_up()
-            _drive(player, speed, show)
-        elif sink == "stdout":
-            from mdfeed._encode import Collector
-
-            collector = Collector()
-            player = Player(session, venue, **options)
-            player.warm_up()
-            player.attach(collector)
-            _drive(player, speed, lambda: (show(), _print_publications(collector)))
-            _print_publications(collector)
-        else:
-            player = asyncio.run(_play_to_redis(session, venue, sink, speed, show, options))
+        player, dropped = asyncio.run(_play(session, venue, sink, speed, show, options))
     report = player.report()
     for tear in session.tears:
         print(f"mdfeed: {tear}", file=sys.stderr)
@@ -132,21 +104,56 @@ def run(
         if capture.garbage:
             lines = ", ".join(map(str, capture.garbage_lines))
             print(f"mdfeed: {capture.path}: {capture.garbage} lines are no records (line {lines})", file=sys.stderr)
+    if dropped:
+        print(f"mdfeed: {dropped} publications were dropped by {sink}", file=sys.stderr)
     if json:
         print(dumps(report))
     else:
         print(_summarize(report), file=sys.stderr if sink == "stdout" else sys.stdout)
     losses = [report["decode_errors"], *(row["gaps"] + row["resyncs"] for row in report["books"].values())]
-    return 3 if any(losses) or session.tears else 0
+    return 3 if any(losses) or session.tears or dropped else 0
 
 
-def _drive(player: Player, speed: float, look: Callable[[], object]) -> None:
-    """Play at `speed` times the capture's clock (0: flat out); `look` is called now and then."""
-    for n, wait_s in enumerate(_pace(player.play(), speed)):
-        if wait_s > 0.0 or n % _BATCH_RECORDS == 0:
-            look()
-        if wait_s > 0.0:
-            time.sleep(wait_s)
+async def _play(
+    session: Session, venue: str, url: str, speed: float, show: Callable[[], object], options: dict[str, Any]
+) -> tuple[Player, int]:
+    """Play the session into a sink, never faster than it takes; the player, and how many publications were dropped."""
+    from mdfeed import sinks
+    from mdfeed.player import Player
+
+    player = Player(session, venue, **options)
+    player.warm_up()
+    # What is printed is the same each time; who reads from a server must see that a replay started anew.
+    epoch = 0 if url == "stdout" else time.time_ns()
+    sink = sinks.open(url, player.feed.instruments, epoch=epoch)
+    sink.on_ready = lambda: player.refresh(sink.outbox)
+    player.feed.attach(sink.outbox)
+    serving = asyncio.create_task(sink.run(), name="sink")
+    try:
+        await _wait_until_connected(sink)
+        for n, wait_s in enumerate(_pace(player.play(), speed)):
+            if wait_s > 0.0 or n % _BATCH_RECORDS == 0:
+                sink.flush()
+                show()
+                await asyncio.sleep(max(0.0, wait_s))
+                while sink.is_connected and sink.counters()["buffer_bytes"] > _BUFFER_BYTES:
+                    await asyncio.sleep(0.001)
+        sink.flush()
+        dropped = sum(sink.counters()["dropped"].values())
+        await sink.close(_CLOSE_S)
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+    return player, dropped
+
+
+async def _wait_until_connected(sink: Sink) -> None:
+    deadline = time.monotonic() + _CONNECT_S
+    while not sink.is_connected:
+        if time.monotonic() > deadline:
+            raise SinkError(f"{sink.name}: not connected within {_CONNECT_S:.0f} s: {sink.counters()['last_error']}")
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0)  # its first publications, of what warming up has built
 
 
 def _pace(clock: Iterator[int], speed: float) -> Iterator[float]:
@@ -158,21 +165,6 @@ def _pace(clock: Iterator[int], speed: float) -> Iterator[float]:
             continue
         first_ns = recv_ns if first_ns is None else first_ns
         yield (recv_ns - first_ns) / (speed * _SECOND_NS) - (time.monotonic() - started)
-
-
-def _print_publications(collector: Collector) -> None:
-    """One line each: the channel's name, a blank, the payload."""
-    from mdfeed._encode import CHANNELS
-
-    sys.stdout.writelines(
-        f"{CHANNELS[kind]}{symbol} {payload.decode()}\n" for kind, symbol, payload in collector.take()
-    )
-
-
-async def _play_to_redis(
-    session: Session, venue: str, url: str, speed: float, show: Callable[[], object], options: dict[str, Any]
-) -> Player:
-    raise NotImplementedError
 
 
 @contextmanager

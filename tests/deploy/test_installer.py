@@ -23,7 +23,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(INSTALLER), *options]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
@@ -112,7 +114,9 @@ def test_uninstall_does_not_remove_what_is_not_ours() -> None:
 def test_pins_cover_what_the_project_asks_for(file: str, wanted: list[str]) -> None:
     """Renew them with `make lock` when this fails."""
     text = (ROOT / "deploy" / file).read_text()
-    pins = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE)}
+    pins = {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE)
+    }
     for requirement in map(Requirement, wanted):
         assert canonicalize_name(requirement.name) in pins, requirement
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement

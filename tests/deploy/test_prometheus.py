@@ -42,7 +42,9 @@ def test_alerts_fire_and_stay_quiet() -> None:
 def test_the_test_of_the_alerts_can_fail(tmp_path: Path) -> None:
     for file in ("rules.yml", "alerts_test.yml"):
         shutil.copy(PROMETHEUS / file, tmp_path)
-    blunted = (PROMETHEUS / "alerts.yml").read_text().replace('expr: up{job="mdfeed"} == 0', 'expr: up{job="mdfeed"} == 7')
+    blunted = (
+        (PROMETHEUS / "alerts.yml").read_text().replace('expr: up{job="mdfeed"} == 0', 'expr: up{job="mdfeed"} == 7')
+    )
     (tmp_path / "alerts.yml").write_text(blunted)
     done = subprocess.run(["promtool", "test", "rules", tmp_path / "alerts_test.yml"], capture_output=True, check=False)
     assert done.returncode != 0
@@ -63,7 +65,9 @@ def test_every_alert_says_who_what_and_where_to_read_on() -> None:
     for rule in rules("alerts.yml"):
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
         assert rule["annotations"].keys() == {"summary", "description"}, rule["alert"]
-        assert re.search(rf"^\| `{rule['alert']}` \|", runbook, re.MULTILINE), f"{rule['alert']} is not in deploy/README.md"
+        assert re.search(rf"^\| `{rule['alert']}` \|", runbook, re.MULTILINE), (
+            f"{rule['alert']} is not in deploy/README.md"
+        )
 
 
 @pytest.mark.parametrize(("place", "expression"), expressions())

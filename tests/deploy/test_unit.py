@@ -59,7 +59,9 @@ def test_each_weakness_is_explained(tmp_path: Path) -> None:
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     unit = installed(tmp_path, "loopback-only.conf")
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
-    complaints = [line for line in done.stderr.splitlines() if "market-data" in line and "is not executable" not in line]
+    complaints = [
+        line for line in done.stderr.splitlines() if "market-data" in line and "is not executable" not in line
+    ]
     assert complaints == []
 
 

@@ -39,7 +39,9 @@ def handed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_repository(folder / "repo")
     download = [SYSTEM_PYTHON, "-m", "pip", "download", "-q", "--require-hashes", "-d", folder / "wheels"]
     for needs in ("requirements.txt", "requirements-build.txt"):
-        fetched = subprocess.run([*download, "-r", ROOT / "deploy" / needs], capture_output=True, text=True, check=False)
+        fetched = subprocess.run(
+            [*download, "-r", ROOT / "deploy" / needs], capture_output=True, text=True, check=False
+        )
         if fetched.returncode:
             pytest.skip(f"the wheels of deploy/{needs} cannot be had: {fetched.stderr.strip()[-300:]}")
     for folder_inside, _, _ in os.walk(folder):

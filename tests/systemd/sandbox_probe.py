@@ -38,7 +38,10 @@ def ping(family: int, address: tuple[str, int] | str) -> None:
 
 def tls_out() -> None:
     context = ssl.create_default_context(cafile="/etc/probe-ca.pem")
-    with socket.create_connection(("localhost", 4433)) as plain, context.wrap_socket(plain, server_hostname="localhost"):
+    with (
+        socket.create_connection(("localhost", 4433)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost"),
+    ):
         pass
 
 
@@ -93,7 +96,9 @@ NEEDS: dict[str, Callable[[], object]] = {
     "threads": run_thread,
     "compiled modules": import_compiled,
     "own process figures": lambda: pathlib.Path("/proc/self/stat").read_text(),
-    "1,100 open descriptors": lambda: [os.close(each) for each in [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]],
+    "1,100 open descriptors": lambda: [
+        os.close(each) for each in [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    ],
 }
 REFUSED: dict[str, Callable[[], object]] = {
     "write the configuration": lambda: write("/etc/mdfeed/config.yaml"),

@@ -19,7 +19,9 @@ CERTIFICATE = (
     "-keyout /etc/probe-key.pem -out /etc/probe-ca.pem"
 )
 TLS = "openssl s_server -quiet -accept 4433 -cert /etc/probe-ca.pem -key /etc/probe-key.pem"
-REDIS = "redis-server --port 6379 --unixsocket /run/probe-redis/redis.sock --unixsocketperm 777 --save '' --appendonly no"
+REDIS = (
+    "redis-server --port 6379 --unixsocket /run/probe-redis/redis.sock --unixsocketperm 777 --save '' --appendonly no"
+)
 
 
 @pytest.fixture(scope="module")

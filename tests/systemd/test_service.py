@@ -98,12 +98,20 @@ def test_failed_upgrade_brings_the_old_one_back(machine: Machine) -> None:
     """A new unit that cannot start: the old release, unit and process state return."""
     before = machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout, machine.read(f"/etc/systemd/system/{UNIT}")
     machine.run("cp", "-a", REPO, "/srv/broken")
-    machine.run("sed", "-i", "s|^ExecStart=.*|ExecStart=@PREFIX@/venv/bin/mdfeed serve -c /nowhere|", f"/srv/broken/deploy/systemd/{UNIT}")
+    machine.run(
+        "sed",
+        "-i",
+        "s|^ExecStart=.*|ExecStart=@PREFIX@/venv/bin/mdfeed serve -c /nowhere|",
+        f"/srv/broken/deploy/systemd/{UNIT}",
+    )
     environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/media/handed/wheels"}
     failed = machine.run("/srv/broken/scripts/install-service.sh", check=False, timeout_s=900, **environment)
     assert failed.returncode == 1
     assert "rolling back" in failed.stderr
-    assert (machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout, machine.read(f"/etc/systemd/system/{UNIT}")) == before
+    assert (
+        machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout,
+        machine.read(f"/etc/systemd/system/{UNIT}"),
+    ) == before
     assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
     wait_active(machine)
     assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"

@@ -263,7 +263,15 @@ def test_a_longer_fraction_rescales_everything():
 
 @pytest.mark.parametrize(
     "rubbish",
-    [b"", b"{", b"[]", b"null", b"\x00" * 64, b"x" * 26_000, b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate"'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\x00" * 64,
+        b"x" * 26_000,
+        b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate"',
+    ],
 )
 def test_rubbish_is_counted_and_nobody_notices(rubbish):
     world = World(("BTCUSDT", "ETHUSDT"))
