@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -121,8 +122,10 @@ def front(backend: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fr
     temporary = "".join(
         f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    # Started by root, its workers would be somebody who cannot see into the folder.
+    user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
-        f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+        f"{user} daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
         f"events {{ worker_connections 256; }}\n"
         f"http {{ access_log off; {temporary} include {folder}/mdfeed.conf; }}\n"
     )
