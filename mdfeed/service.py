@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.25
 SINK_CLOSE_S = 2.0
 GOOD = ("LIVE", "PROVED")
+BAD = ("STALE", "SUSPECT")
 # Event kinds that are routine; everything else deserves a warning.
 ROUTINE = frozenset({"reseated", "removed", "fuse_rearmed", "shutdown"})
 
@@ -179,11 +180,14 @@ class Service:
         events = self.feed.publisher.events
         while events:
             event = events.popleft()
-            detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
-            is_routine = event.kind in ROUTINE or (event.kind == "state" and event.detail["state"] not in ("STALE", "SUSPECT"))
-            log.log(
-                logging.INFO if is_routine else logging.WARNING, "%s%s: %s", f"{event.symbol} " * bool(event.symbol), event.kind, detail
-            )
+            level = logging.INFO if event.kind in ROUTINE else logging.WARNING
+            if event.kind == "state":
+                state, reason, last_id = event.detail.values()
+                level = logging.WARNING if state in BAD else logging.INFO
+                log.log(level, "%s %s (%s) at id %d", event.symbol, state, reason, last_id)
+            else:
+                detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
+                log.log(level, "%s %s", " ".join(filter(None, (event.symbol, event.kind))), detail)
 
     def _refresh(self) -> None:
         """The sink's far side is there (again): everything is said anew."""
