@@ -118,7 +118,7 @@ async def test_a_cut_connection_repeats_nothing(path: Path) -> None:
                         if message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=1):
                             seen.append(seq_of(message["data"]))
                 (client,) = [c for c in await reader.client_list() if c["name"] == "mdfeed"]
-                await reader.client_kill(client["addr"])
+                await reader.client_kill_filter(_id=client["id"])
                 await until(lambda: not sink.is_connected)
         counters = sink.counters()
     assert seen == sorted(set(seen))
