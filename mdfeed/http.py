@@ -59,11 +59,15 @@ class HttpServer:
         self._server: asyncio.Server | None = None
 
     @property
+    def is_listening(self) -> bool:
+        return self._server is not None and bool(self._server.sockets)
+
+    @property
     def port(self) -> int:
-        """The bound port; the asked one before start()."""
-        if self._server is not None and self._server.sockets:
-            return int(self._server.sockets[0].getsockname()[1])
-        return self._port
+        """The bound port; the asked one while not listening."""
+        if self._server is None or not self._server.sockets:
+            return self._port
+        return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def is_listening(self) -> bool:

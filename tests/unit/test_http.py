@@ -249,13 +249,16 @@ async def test_an_address_that_is_not_ours_is_named() -> None:
 
 async def test_stop_closes_idle_lines_and_the_port() -> None:
     served = Served()
+    assert not served.server.is_listening
     await served.server.start()
+    assert served.server.is_listening
     port = served.server.port
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"}\n")
     await served.server.stop()
     assert await reader.read() == b""
+    assert not served.server.is_listening
     writer.close()
     with pytest.raises(OSError, match=str(port)):
         await asyncio.open_connection("127.0.0.1", port)

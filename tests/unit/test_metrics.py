@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mdfeed import venues
+from mdfeed._feed import Feed
 from mdfeed.metrics import BOUNDS_NS, STATES, Exposition, FeedCollector, LoopLag
 
 # CONTRACT.md 6, but for mdfeed_clock_offset_seconds, which needs the clock estimate.
@@ -209,3 +211,15 @@ async def test_loop_lag_forgets_after_two_periods(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0.005)
     await lag.stop()
     assert lag.worst_s < 1000.0
+
+
+def test_the_real_feed_has_what_is_read() -> None:
+    feed = Feed(venues.get("binance-usdm"))
+    feed.add("BTCUSDT", 1, 3)
+    feed.processing.observe(3_000)
+    found = Samples(Exposition(FeedCollector(feed)))
+    assert found["mdfeed_book_state", "binance-usdm", "BTCUSDT", "COLD"] == 1
+    assert found["mdfeed_book_levels", "binance-usdm", "BTCUSDT", "bids"] == 0
+    assert found["mdfeed_processing_seconds_bucket", "binance-usdm", "5e-06"] == 1
+    assert found["mdfeed_processing_seconds_bucket", "binance-usdm", "1e-06"] == 0
+    assert ("mdfeed_last_update_age_seconds", "binance-usdm", "BTCUSDT") not in found
