@@ -24,6 +24,7 @@ cdef class Line(WSListener):
     cdef object _flush
     cdef object _on_reply
     cdef object _loop
+    cdef WSTransport _transport             # picows', while it is connected
     cdef Py_ssize_t _max_bytes
     cdef set _unseen                        # streams that have not shown a frame
     cdef bytes _marker

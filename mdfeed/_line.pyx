@@ -81,10 +81,17 @@ cdef class Line(WSListener):
         if not self.over.done():
             self.over.set_result(None)
 
+    def hang_up(self):
+        """Ends picows' connection from here: for a caller who never got hold of it."""
+        self.end("stopped", "closed by us")
+        if self._transport is not None:
+            self._transport.send_close(WSCloseCode.OK)
+            self._transport.disconnect()
+
     # --- picows calls these
 
     cpdef on_ws_connected(self, WSTransport transport):
-        pass
+        self._transport = transport
 
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
         cdef int code
@@ -94,8 +101,7 @@ cdef class Line(WSListener):
                 if not frame.last_in_buffer:
                     self._arm()
             if self.reason is not None:
-                if self.reason == "abandoned":      # nobody holds the transport any more
-                    transport.disconnect(False)
+                pass
             elif frame.msg_type <= WSMsgType.BINARY:
                 code = self._accept(frame.msg_type, frame.fin, frame.rsv1 or frame.rsv2 or frame.rsv3,
                                     frame.payload_ptr, frame.payload_size, frame.payload_size + PICOWS_TAIL)
@@ -110,6 +116,7 @@ cdef class Line(WSListener):
             self._end()
 
     cpdef on_ws_disconnected(self, WSTransport transport):
+        self._transport = None
         sent = transport.close_handshake.sent if transport.close_handshake is not None else None
         if sent is not None and sent.code != WSCloseCode.OK and self.reason is None:
             # picows' own parser has refused the peer's bytes.

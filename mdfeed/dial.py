@@ -104,8 +104,8 @@ async def _dial_picows(
         raise Refused(Refusal("handshake", f"the answer is no WebSocket upgrade: {exc}")) from exc
     except asyncio.CancelledError:
         is_abandoned = True
-        if made is not None:  # the upgrade and the timeout came in one turn of the loop
-            made.end("abandoned", "the upgrade came too late")
+        if made is not None:  # the upgrade and the cancelling came in one turn of the loop
+            made.hang_up()
         raise
     if line is None:
         raise ConnectionResetError("closed before the upgrade was answered")
@@ -145,7 +145,7 @@ async def _dial_websockets(
 ) -> Connection:
     loop = asyncio.get_running_loop()
     uri = parse_uri(url)
-    transport, connection = await loop.create_connection(
+    _, connection = await loop.create_connection(
         lambda: _WebsocketsConnection(ClientProtocol(uri, max_size=max_message_bytes, logger=QUIET), make_line),
         uri.host,
         uri.port,
@@ -154,7 +154,7 @@ async def _dial_websockets(
     try:
         await connection.opened
     except BaseException:
-        transport.abort()
+        connection.hang_up()
         raise
     return connection
 
@@ -251,12 +251,16 @@ class _WebsocketsConnection(asyncio.Protocol):
             self._protocol.send_ping(b"")
             self._write()
 
-    async def close(self) -> None:
+    def hang_up(self) -> None:
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(1000)
             self._write()
-        self.line.end("stopped", "closed by us")
+        if self._is_open:
+            self.line.end("stopped", "closed by us")
         self._transport.close()
+
+    async def close(self) -> None:
+        self.hang_up()
         try:
             async with asyncio.timeout(CLOSE_S):
                 await asyncio.shield(self._closed)

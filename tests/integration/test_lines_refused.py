@@ -13,7 +13,7 @@ from lines import Plan, Recorder, running, until
 from wire import PONG, TEXT, Peer, WireServer, certificate, frame
 
 from mdfeed.dial import TRANSPORTS
-from mdfeed.stream import Patience
+from mdfeed.stream import Patience, Stream
 
 
 @pytest.fixture(params=[asyncio.DefaultEventLoopPolicy(), uvloop.EventLoopPolicy()], ids=["asyncio", "uvloop"])
@@ -244,3 +244,24 @@ async def test_a_stop_sends_close(transport, recorder):
         async with running(server.url, transport, recorder):
             await until(lambda: recorder.frames == [b"x"])
         await until(lambda: codes == [1000])
+
+
+async def test_a_stop_in_the_turn_of_the_upgrade_leaves_no_socket(transport):
+    ends = []
+
+    async def polite(peer):
+        await peer.upgrade(behind=frame("x"))
+        ends.append(await peer.receive_close())
+
+    class Impatient(Recorder):
+        def receive(self, line, text, recv_ns):
+            task.cancel()  # dial() has not returned yet
+
+    recorder = Impatient()
+    async with WireServer(polite).running() as server:
+        stream = Stream(Plan(server.url), None, recorder, flush=recorder.flush, transport=transport)
+        task = asyncio.create_task(stream.run())
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        await until(lambda: bool(ends))
+    assert recorder.lost_lines == [7]
