@@ -1,4 +1,4 @@
-"""Every shipped query on a real Prometheus that scrapes a real daemon: fed by the simulated exchange, writing to Redis."""
+"""Every shipped query on a real Prometheus that scrapes a real daemon between simulated exchange and Redis."""
 
 from __future__ import annotations
 

@@ -60,7 +60,9 @@ class Front:
             *options,
             url,
         ]
-        body, _, status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.rpartition("\n")
+        body, _, status = subprocess.run(
+            [*command, *options, url], capture_output=True, text=True, check=False
+        ).stdout.rpartition("\n")
         return int(status), json.loads(body) if body.startswith("{") else {}
 
 
@@ -240,18 +242,8 @@ async def test_websocket_passes_with_the_password_only(front: Front) -> None:
 def test_a_loop_without_a_pause_is_held_back(front: Front) -> None:
     """Last: it uses up this address's allowance."""
     asked = 120
-    many = [
-        "curl",
-        "-s",
-        "--cacert",
-        front.certificate,
-        "-o",
-        "/dev/null",
-        "-w",
-        "%{http_code}\n",
-        "--interface",
-        "127.0.0.3",
-    ]
+    many = ["curl", "-s", "--cacert", front.certificate, "-o", "/dev/null", "-w", "%{http_code}\n"]
+    many += ["--interface", "127.0.0.3"]
     url = f"https://localhost:{front.https}/health?[1-{asked}]"
     statuses = subprocess.run([*many, url], capture_output=True, text=True, check=False).stdout.split()
     assert len(statuses) == asked
