@@ -15,18 +15,17 @@ PROMETHEUS = DEPLOY / "prometheus"
 DASHBOARD = DEPLOY / "grafana/mdfeed.json"
 
 # CONTRACT.md 6, as Prometheus stores it; the quantiles are the gauges that it asks for beside the histograms.
-EXPORTED = frozenset(
-    """
-    mdfeed_line_connected mdfeed_line_reconnects_total mdfeed_frames_total mdfeed_frame_bytes_total
-    mdfeed_decode_errors_total mdfeed_book_updates_total mdfeed_book_state mdfeed_book_proof_total mdfeed_book_levels
-    mdfeed_book_resyncs_total mdfeed_trades_total mdfeed_last_update_age_seconds mdfeed_processing_seconds_bucket
-    mdfeed_processing_seconds_count mdfeed_processing_quantile_seconds mdfeed_receive_to_write_seconds_bucket
-    mdfeed_receive_to_write_seconds_count mdfeed_receive_to_write_quantile_seconds mdfeed_venue_delay_seconds
-    mdfeed_clock_offset_seconds mdfeed_sink_published_total mdfeed_sink_dropped_total mdfeed_sink_connected
-    mdfeed_sink_buffer_bytes mdfeed_rest_weight_used mdfeed_event_loop_lag_seconds mdfeed_build_info
-    process_start_time_seconds process_resident_memory_bytes process_cpu_seconds_total process_open_fds
-    """.split()
-)
+_EXPORTED = """
+mdfeed_line_connected mdfeed_line_reconnects_total mdfeed_frames_total mdfeed_frame_bytes_total
+mdfeed_decode_errors_total mdfeed_book_updates_total mdfeed_book_state mdfeed_book_proof_total mdfeed_book_levels
+mdfeed_book_resyncs_total mdfeed_trades_total mdfeed_last_update_age_seconds mdfeed_processing_seconds_bucket
+mdfeed_processing_seconds_count mdfeed_processing_quantile_seconds mdfeed_receive_to_write_seconds_bucket
+mdfeed_receive_to_write_seconds_count mdfeed_receive_to_write_quantile_seconds mdfeed_venue_delay_seconds
+mdfeed_clock_offset_seconds mdfeed_sink_published_total mdfeed_sink_dropped_total mdfeed_sink_connected
+mdfeed_sink_buffer_bytes mdfeed_rest_weight_used mdfeed_event_loop_lag_seconds mdfeed_build_info
+process_start_time_seconds process_resident_memory_bytes process_cpu_seconds_total process_open_fds
+"""
+EXPORTED = frozenset(_EXPORTED.split())
 
 
 def rules(file: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""AppArmor profile and nftables example, each parsed by its own tool, and nftables loaded where a namespace can be had."""
+"""AppArmor profile and nftables example, each parsed by its own tool; nftables also loaded, where that can be."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def test_nftables_example_loads_twice_and_confines(ruleset: Path) -> None:
 ip link set lo up && ip link add away type veth peer name void && ip addr add 192.0.2.1/24 dev away || exit 77
 ip link set away up; ip link set void up; ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev away
 nft -f {ruleset} && nft -f {ruleset} || exit 1
-try() {{ timeout 1 setpriv --reuid "$1" --clear-groups bash -c "exec 3<>/dev/tcp/192.0.2.9/$2" 2>/dev/null; echo "$1 $2 $?"; }}
+as() {{ timeout 1 setpriv --reuid "$1" --clear-groups bash -c "exec 3<>/dev/tcp/192.0.2.9/$2" 2>/dev/null; }}
+try() {{ as "$1" "$2"; echo "$1 $2 $?"; }}
 try nobody 25; try nobody 443; try daemon 25
 """
     done = subprocess.run(["unshare", "--net", "bash", "-c", script], capture_output=True, text=True, check=False)

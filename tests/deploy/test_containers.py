@@ -1,4 +1,4 @@
-"""Dockerfile and compose file, as far as that goes without an engine: linter, structure, and that what they name exists."""
+"""Dockerfile and compose file, as far as that goes without an engine: linter, structure, what they name."""
 
 from __future__ import annotations
 

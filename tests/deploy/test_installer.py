@@ -114,9 +114,8 @@ def test_uninstall_does_not_remove_what_is_not_ours() -> None:
 def test_pins_cover_what_the_project_asks_for(file: str, wanted: list[str]) -> None:
     """Renew them with `make lock` when this fails."""
     text = (ROOT / "deploy" / file).read_text()
-    pins = {
-        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE)
-    }
+    pinned = re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE)
+    pins = {canonicalize_name(name): version for name, version in pinned}
     for requirement in map(Requirement, wanted):
         assert canonicalize_name(requirement.name) in pins, requirement
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement

@@ -47,8 +47,22 @@ class Front:
     def curl(self, path: str, *options: str) -> tuple[int, dict[str, Any]]:
         """(status, JSON body or {})."""
         url = f"https://localhost:{self.https}{path}"
-        command = ["curl", "-s", "-4", "--max-time", "5", "--cacert", self.certificate, "-w", "\n%{http_code}", *options, url]
-        body, _, status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.rpartition("\n")
+        command = [
+            "curl",
+            "-s",
+            "-4",
+            "--max-time",
+            "5",
+            "--cacert",
+            self.certificate,
+            "-w",
+            "\n%{http_code}",
+            *options,
+            url,
+        ]
+        body, _, status = subprocess.run(
+            [*command, *options, url], capture_output=True, text=True, check=False
+        ).stdout.rpartition("\n")
         return int(status), json.loads(body) if body.startswith("{") else {}
 
 
@@ -173,7 +187,15 @@ def test_health_is_open_and_metrics_only_to_this_machine(front: Front) -> None:
 
 
 def test_plain_http_is_sent_to_tls(front: Front) -> None:
-    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", f"http://127.0.0.1:{front.http}/a?b=1"]
+    command = [
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code} %{redirect_url}",
+        f"http://127.0.0.1:{front.http}/a?b=1",
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     assert said == "301 https://127.0.0.1/a?b=1"
 
@@ -197,7 +219,11 @@ def test_security_headers(front: Front) -> None:
         text=True,
         check=False,
     ).stdout.lower()
-    for header in ("strict-transport-security: max-age=31536000", "x-content-type-options: nosniff", "x-frame-options: deny"):
+    for header in (
+        "strict-transport-security: max-age=31536000",
+        "x-content-type-options: nosniff",
+        "x-frame-options: deny",
+    ):
         assert header in said
     assert "server: nginx\n" in said.replace("\r", "")
 
@@ -216,7 +242,8 @@ async def test_websocket_passes_with_the_password_only(front: Front) -> None:
 def test_a_loop_without_a_pause_is_held_back(front: Front) -> None:
     """Last: it uses up this address's allowance."""
     asked = 120
-    many = ["curl", "-s", "--cacert", front.certificate, "-o", "/dev/null", "-w", "%{http_code}\n", "--interface", "127.0.0.3"]
+    many = ["curl", "-s", "--cacert", front.certificate, "-o", "/dev/null", "-w", "%{http_code}\n"]
+    many += ["--interface", "127.0.0.3"]
     url = f"https://localhost:{front.https}/health?[1-{asked}]"
     statuses = subprocess.run([*many, url], capture_output=True, text=True, check=False).stdout.split()
     assert len(statuses) == asked

@@ -42,9 +42,9 @@ def test_alerts_fire_and_stay_quiet() -> None:
 def test_the_test_of_the_alerts_can_fail(tmp_path: Path) -> None:
     for file in ("rules.yml", "alerts_test.yml"):
         shutil.copy(PROMETHEUS / file, tmp_path)
-    blunted = (
-        (PROMETHEUS / "alerts.yml").read_text().replace('expr: up{job="mdfeed"} == 0', 'expr: up{job="mdfeed"} == 7')
-    )
+    alerts = (PROMETHEUS / "alerts.yml").read_text()
+    blunted = alerts.replace('expr: up{job="mdfeed"} == 0', 'expr: up{job="mdfeed"} == 7')
+    assert blunted != alerts
     (tmp_path / "alerts.yml").write_text(blunted)
     done = subprocess.run(["promtool", "test", "rules", tmp_path / "alerts_test.yml"], capture_output=True, check=False)
     assert done.returncode != 0

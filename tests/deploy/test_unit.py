@@ -58,10 +58,9 @@ def test_each_weakness_is_explained(tmp_path: Path) -> None:
 @needs_analyze
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     unit = installed(tmp_path, "loopback-only.conf")
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
-    complaints = [
-        line for line in done.stderr.splitlines() if "market-data" in line and "is not executable" not in line
-    ]
+    command = ["systemd-analyze", "verify", "--man=no", unit]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
+    complaints = [line for line in said if "market-data" in line and "is not executable" not in line]
     assert complaints == []
 
 

@@ -71,10 +71,10 @@ class Machine:
             for setting in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts a child with none
                 if (place / setting).exists() and (place.parent / setting).exists():
                     (place / setting).write_text((place.parent / setting).read_text())
+        boot = [Path(__file__).with_name("boot.sh"), self.scratch, self.handed, self.name]
         with (self.scratch.parent / "console.log").open("wb") as console:
             self.holder = subprocess.Popen(
-                ["unshare", "--fork", "--kill-child", *NAMESPACES, Path(__file__).with_name("boot.sh")]
-                + [self.scratch, self.handed, self.name],
+                ["unshare", "--fork", "--kill-child", *NAMESPACES, *boot],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,

@@ -1,4 +1,4 @@
-"""Runs in the daemon's place, under the unit's sandbox, and tries what the daemon needs and what an intruder would like.
+"""Runs in the daemon's place, in the unit's sandbox: tries what the daemon needs, and what an intruder would like.
 
 Writes {"needs": {name: "ok" or the error}, "refused": {name: the error, or "DONE"}} to /var/lib/mdfeed/findings, says
 READY and goes on serving one HTTP answer after another on port 8080.
@@ -7,6 +7,7 @@ READY and goes on serving one HTTP answer after another on port 8080.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import mmap
 import os
@@ -69,13 +70,14 @@ def run_thread() -> None:
 
 
 def import_compiled() -> None:
-    import hiredis
-    import picows
-    import simdjson
-    import uvloop
+    for name in ("hiredis", "msgspec", "picows", "simdjson", "yaml"):
+        importlib.import_module(name)
+    importlib.import_module("uvloop").new_event_loop().close()
 
-    assert hiredis and picows and simdjson
-    uvloop.new_event_loop().close()
+
+def open_many() -> None:
+    for descriptor in [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]:
+        os.close(descriptor)
 
 
 def list_others() -> None:

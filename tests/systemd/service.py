@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from .machine import HANDED, Machine
 
@@ -14,11 +15,11 @@ REPO = HANDED / "repo"
 
 
 def install(
-    machine: Machine, *options: str, check: bool = True, **environment: str
+    machine: Machine, *options: str, check: bool = True, source: Path = REPO, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the installer of the handed repository, with pip confined to the handed wheels."""
+    """Run the installer of the handed repository, or of `source`, with pip confined to the handed wheels."""
     environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(HANDED / "wheels")} | environment
-    command = [REPO / "scripts/install-service.sh", *options]
+    command = [source / "scripts/install-service.sh", *options]
     return machine.run(*command, check=check, timeout_s=900, **environment)
 
 
