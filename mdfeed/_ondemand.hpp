@@ -50,6 +50,7 @@ class Scanner {
         }
         record_ = record;
         default_ = instrument;
+        start_ = data;
         end_ = data + size;
         if (size <= KEEP_BYTES) {
             record->why = scan_with(parser_, data, size, capacity);
@@ -75,8 +76,13 @@ class Scanner {
     size_t copy_bytes_ = 0;
     Side sides_[2];
     mdfeed_record *record_ = nullptr;
+    const char *start_ = nullptr;       // the frame's first byte
+    const char *base_ = nullptr;        // what simdjson's index counts from: the first byte behind a byte order mark
+    uint32_t limit_ = 0;                // the frame's end, counted from there
     const char *end_ = nullptr;         // one behind the frame's last byte
     int32_t default_ = -1;
+    const char *asked_ = nullptr;       // the name that was resolved last in this pass, and its index
+    int32_t answer_ = -1;
     int32_t used_ = -1;                 // whose digits the levels of this pass were read with
     bool has_skipped_ = false;          // levels of this pass were not read
     bool is_inside_ = false;            // the event's own object has been found
@@ -105,7 +111,10 @@ class Scanner {
     uint8_t scan_with(od::parser &parser, const char *data, size_t size, size_t capacity) {
         od::document doc;
         error_code error = parser.iterate(data, size, capacity).get(doc);
-        if (error) return why_of(error);
+        if (error) return why_of(error, start_, static_cast<size_t>(end_ - start_));
+        const bool has_mark = size >= 3 && std::memcmp(data, "\xef\xbb\xbf", 3) == 0;
+        base_ = data + (has_mark ? 3 : 0);
+        limit_ = static_cast<uint32_t>(end_ - base_);
         used_ = -1;
         uint8_t why = pass(doc);
         if (why) return why;
@@ -139,11 +148,12 @@ class Scanner {
         record_->is_list = 0;
         forget_event();
         is_inside_ = false;
+        asked_ = nullptr;
         used_ = -1;
         if (settled >= 0) use(settled);
         od::json_type type;
         error_code error = doc.type().get(type);
-        if (error) return why_of(error);
+        if (error) return why_of(error, start_, static_cast<size_t>(end_ - start_));
         if (type == od::json_type::array) {
             record_->is_list = 1;
             std::string_view whole;
@@ -155,8 +165,10 @@ class Scanner {
         } else {
             return W_WRONG_TYPE;
         }
-        if (error) return why_of(error);
-        return doc.at_end() ? W_NONE : W_CUT;
+        if (error) return why_of(error, start_, static_cast<size_t>(end_ - start_));
+        // There is more, or the last braces were found behind the frame.
+        if (doc.at_end()) return W_NONE;
+        return why_of(simdjson::TRAILING_CONTENT, start_, static_cast<size_t>(end_ - start_));
     }
 
     error_code walk(od::object object, int level) {
@@ -164,10 +176,11 @@ class Scanner {
             od::field field;
             error_code error = std::move(next).get(field);
             if (error) return error;
-            int slot = slot_of(field.escaped_key());
-            if (slot < 0 || ((bit(slot) & OUTER) ? level > 0 : level == 0 && is_inside_)) continue;
             od::value value = field.value();
             mdfeed_text text = text_of(value);
+            if (!is_followed(value, text.type, '}')) return simdjson::TAPE_ERROR;
+            int slot = slot_of(field.escaped_key());
+            if (slot < 0 || ((bit(slot) & OUTER) ? level > 0 : level == 0 && is_inside_)) continue;
             if (text.type == MDFEED_OBJECT && level == 0 && (slot == MDFEED_F_DATA || slot == MDFEED_F_RESULT)) {
                 forget_event();
                 is_inside_ = true;
@@ -197,6 +210,14 @@ class Scanner {
         return simdjson::SUCCESS;
     }
 
+    // On-Demand steps over a value that nobody took without a look at what follows: it reads `"a":"b":1` as a key more,
+    // and behind the last token whatever the buffer holds. Containers are followed by its own iterators.
+    bool is_followed(od::value &value, int32_t type, char closer) const {
+        if (type == MDFEED_OBJECT || type == MDFEED_ARRAY) return true;
+        uint32_t next = Reach::token_of(value).position()[1];
+        return type && next < limit_ && (base_[next] == ',' || base_[next] == closer);
+    }
+
     error_code step_into(od::value value, int level) {
         od::object inner;
         error_code error = value.get_object().get(inner);
@@ -209,7 +230,11 @@ class Scanner {
             if (!mdfeed_has(record_, slot) || record_->fields[slot].type != MDFEED_STRING) continue;
             record_->names_symbol = 1;
             const mdfeed_text &name = record_->fields[slot];
-            return resolve(table, name.text, name.size);
+            if (name.text != asked_) {
+                asked_ = name.text;
+                answer_ = resolve(table, name.text, name.size);
+            }
+            return answer_;
         }
         record_->names_symbol = 0;
         if (default_ >= 0) return default_;
@@ -267,8 +292,8 @@ class Scanner {
         const unsigned qty_digits = static_cast<unsigned>(qty_digits_);
         auto &token = Reach::token_of(value);
         const uint32_t *index = token.position();
-        const char *base = value.raw_json_token().data() - *index;
-        const uint32_t limit = static_cast<uint32_t>(end_ - base);
+        const char *const base = base_;
+        const uint32_t limit = limit_;
         if (index[1] < limit && base[index[1]] == ']') {
             token.set_position(index + 1);
             return true;
@@ -315,7 +340,9 @@ class Scanner {
             od::value row_value;
             od::array row;
             if ((error = std::move(next).get(row_value))) return error;
-            if (text_of(row_value).type != MDFEED_ARRAY) {
+            int32_t type = text_of(row_value).type;
+            if (!is_followed(row_value, type, ']')) return simdjson::TAPE_ERROR;
+            if (type != MDFEED_ARRAY) {
                 blame(W_WRONG_TYPE);
                 continue;
             }
@@ -326,8 +353,10 @@ class Scanner {
             for (auto cell : row) {
                 od::value cell_value;
                 if ((error = std::move(cell).get(cell_value))) return error;
+                mdfeed_text text = text_of(cell_value);
+                if (!is_followed(cell_value, text.type, ']')) return simdjson::TAPE_ERROR;
                 // Old Spot snapshots have a third, always empty column.
-                if (column < 2) read_cell(text_of(cell_value), column, column ? &level.qty : &level.price);
+                if (column < 2) read_cell(text, column, column ? &level.qty : &level.price);
                 column++;
             }
             if (column < 2) blame(W_MISSING_FIELD);

@@ -113,4 +113,4 @@ cdef class Decoder:
     # Decodes a REST depth body. The symbol is the body's own where it names one, else `instrument`.
     cdef Status decode_snapshot(self, int32_t instrument, const char *data, Py_ssize_t size, Py_ssize_t capacity,
                                 Message *out) noexcept nogil
-    cdef dict _describe(self, bytes frame, bint is_snapshot, int32_t instrument)
+    cdef dict _describe(self, bytes frame, Py_ssize_t size, bint is_snapshot, int32_t instrument)

@@ -281,28 +281,31 @@ cdef class Decoder:
                                 Message *out) noexcept nogil:
         return self.decode(data, size, capacity, out)
 
-    def decode_frame(self, bytes frame not None):
+    def decode_frame(self, bytes frame not None, size=None):
         """A plain description of one WebSocket frame: decimals as str, times in ns.
 
         {"kind": "ignored", "why": ..., "event": ...} for what is legal but not for us; DecodeError for what is not
-        what the venue documents. Digits of the instrument grow by themselves.
+        what the venue documents. Digits of the instrument grow by themselves. With `size` the frame is the first so
+        many bytes; what follows may be anything (a frame inside a socket's buffer, read where it is).
         """
-        return self._describe(frame, False, -1)
+        if size is not None and not 0 <= size <= len(frame):
+            raise ValueError(f"size is 0 to {len(frame)}: {size}")
+        return self._describe(frame, len(frame) if size is None else size, False, -1)
 
     def decode_body(self, bytes body not None, str symbol=None):
         """The same for a REST depth body, of the symbol that it names, else of `symbol`."""
-        return self._describe(body, True, -1 if symbol is None else self.instruments.index(symbol))
+        return self._describe(body, len(body), True, -1 if symbol is None else self.instruments.index(symbol))
 
-    cdef dict _describe(self, bytes frame, bint is_snapshot, int32_t instrument):
+    cdef dict _describe(self, bytes frame, Py_ssize_t size, bint is_snapshot, int32_t instrument):
         cdef Message message
         cdef Status status = NEEDS_DIGITS
         cdef int tries = 0
         # Two digits can grow one after the other, and a frame never asks for the same ones twice.
         while status == NEEDS_DIGITS and tries < 4:
             if is_snapshot:
-                status = self.decode_snapshot(instrument, frame, len(frame), len(frame), &message)
+                status = self.decode_snapshot(instrument, frame, size, len(frame), &message)
             else:
-                status = self.decode(frame, len(frame), len(frame), &message)
+                status = self.decode(frame, size, len(frame), &message)
             if status == NEEDS_DIGITS:
                 self.instruments.set_digits(message.instrument, message.price_digits, message.qty_digits)
             tries += 1
@@ -311,7 +314,7 @@ cdef class Decoder:
         if status == IGNORED:
             return {"kind": "ignored", "why": WHY[message.why], "event": KIND[message.kind]}
         if status != OK:
-            raise DecodeError(WHY[message.why], frame[:80])
+            raise DecodeError(WHY[message.why], frame[:min(size, 80)])
         found = {"kind": KIND[message.kind], "symbol": None, "ts_event": message.ts_event}
         if message.instrument >= 0:
             found["symbol"] = self.instruments.symbol(message.instrument)

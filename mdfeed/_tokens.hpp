@@ -25,16 +25,36 @@ using simdjson::error_code;
 enum Why : uint8_t { W_NONE = 0, W_EMPTY = 8, W_NOT_JSON = 9, W_CUT = 10, W_MISSING_FIELD = 11, W_WRONG_TYPE = 12,
                      W_BAD_NUMBER = 13, W_OVERFLOW = 14, W_TOO_LONG = 15, NO_MEMORY = 255 };
 
-inline uint8_t why_of(error_code error) {
+// Whether a text ends inside a string or before its last brace, or goes on after it. On-Demand's own word for that
+// depends on the bytes behind the frame, and a replay must say what the live feed said.
+inline bool is_cut(const char *data, size_t size) {
+    int64_t depth = 0;
+    bool is_string = false, is_over = false;
+    for (size_t i = 0; i < size; i++) {
+        const char c = data[i];
+        if (is_string) {
+            if (c == '\\') i++;
+            else if (c == '"') is_string = false;
+            continue;
+        }
+        if (static_cast<unsigned char>(c) <= ' ') continue;
+        if (is_over) return true;
+        if (c == '"') is_string = true;
+        else if (c == '{' || c == '[') depth++;
+        else if (c == '}' || c == ']') is_over = --depth <= 0;
+    }
+    return is_string || depth > 0;
+}
+
+inline uint8_t why_of(error_code error, const char *data, size_t size) {
     switch (error) {
         case simdjson::EMPTY: return W_EMPTY;
         case simdjson::MEMALLOC: return NO_MEMORY;
         case simdjson::CAPACITY: return W_TOO_LONG;
         case simdjson::INCORRECT_TYPE: return W_WRONG_TYPE;
-        case simdjson::UNCLOSED_STRING:
-        case simdjson::INCOMPLETE_ARRAY_OR_OBJECT:
-        case simdjson::TRAILING_CONTENT: return W_CUT;
-        default: return W_NOT_JSON;
+        case simdjson::UTF8_ERROR:
+        case simdjson::UNESCAPED_CHARS: return W_NOT_JSON;
+        default: return is_cut(data, size) ? W_CUT : W_NOT_JSON;
     }
 }
 
@@ -42,7 +62,7 @@ inline uint8_t why_of_number(int code) {
     return code == MDFEED_FINE ? W_NONE : code == MDFEED_TOO_LARGE ? W_OVERFLOW : W_BAD_NUMBER;
 }
 
-// A scalar's raw text; containers keep only their type.
+// A scalar's raw text; containers keep only their type. Type 0: no JSON value starts like that.
 inline mdfeed_text text_of(od::value value) {
     std::string_view token = value.raw_json_token();
     const char *from = token.data();
@@ -54,7 +74,12 @@ inline mdfeed_text text_of(od::value value) {
         from++;
         end -= end > from;  // stage 1 has seen to it that the string is closed
     }
-    return {from, static_cast<int32_t>(end - from), type};
+    mdfeed_text text{from, static_cast<int32_t>(end - from), type};
+    if (type == MDFEED_TRUE ? !mdfeed_is(&text, "true") : type == MDFEED_FALSE ? !mdfeed_is(&text, "false")
+        : type == MDFEED_NULL ? !mdfeed_is(&text, "null")
+        : type != MDFEED_STRING && type != MDFEED_NUMBER && type != MDFEED_OBJECT && type != MDFEED_ARRAY)
+        text.type = 0;
+    return text;
 }
 
 inline int slot_of(std::string_view key) {

@@ -146,10 +146,14 @@ def mutate(frame: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     return bytes(text)
 
 
-def outcome(decoder: BinanceDecoder, frame: bytes, is_body: bool) -> dict[str, Any]:
-    """The description, or {"bad": reason}; anything else that is raised or said fails the test."""
+def outcome(decoder: BinanceDecoder, frame: bytes, is_body: bool, behind: bytes = b"") -> dict[str, Any]:
+    """The description, or {"bad": reason}; anything else that is raised or said fails the test. `behind` is what
+    follows the frame in the buffer that it is read in."""
     try:
-        found = decoder.decode_body(frame, "BTCUSDT") if is_body else decoder.decode_frame(frame)
+        if is_body:
+            found = decoder.decode_body(frame, "BTCUSDT")
+        else:
+            found = decoder.decode_frame(frame + behind, len(frame))
     except DecodeError as error:
         return {"bad": WHY[WHY.index(error.reason, 8)]}
     if found["kind"] == "ignored":
@@ -199,6 +203,10 @@ def fuzz(frames: list[bytes], rounds: int, seed: str) -> Counter[str]:
     for number, (frame, rng) in enumerate(mutations(frames, rounds, seed)):
         product, is_body = rng.choice(PRODUCTS), rng.random() < 0.1
         found = outcome(made[product], frame, is_body)
+        if not is_body:
+            # In place, before the next frame or the rest of this one: the same.
+            rest = rng.choice(frames)[-rng.randrange(1, 400) :] + bytes(64)
+            assert found == outcome(made[product], frame, False, rest), (frame, rest)
         seen["bad" if "bad" in found else "ignored" if found["kind"] == "ignored" else "decoded"] += 1
         if "bad" not in found and found["kind"] not in ("ignored", "serverShutdown") and not is_body:
             assert agrees(found, frame, product), frame
@@ -237,6 +245,15 @@ def test_large_mutated_frames(size: int) -> None:
         outcome(made, text, False)
     for end in range(len(frame) - 70, len(frame)):
         assert "bad" in outcome(made, frame[:end], False)
+        assert "bad" in outcome(made, frame[:end], False, frame[end:] + frame)
+
+
+def test_no_cut_frame_is_completed_by_what_follows_it_in_the_buffer() -> None:
+    made = decoders()["usdm"]
+    for frame in self_made()[:6]:
+        for end in range(len(frame)):
+            assert "bad" in outcome(made, frame[:end], False, frame[end:] + bytes(64))
+            assert "bad" in outcome(made, frame[:end], False, b"]" * 64)
 
 
 def test_every_single_byte_of_a_frame_replaced() -> None:
