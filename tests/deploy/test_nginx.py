@@ -47,22 +47,9 @@ class Front:
     def curl(self, path: str, *options: str) -> tuple[int, dict[str, Any]]:
         """(status, JSON body or {})."""
         url = f"https://localhost:{self.https}{path}"
-        command = [
-            "curl",
-            "-s",
-            "-4",
-            "--max-time",
-            "5",
-            "--cacert",
-            self.certificate,
-            "-w",
-            "\n%{http_code}",
-            *options,
-            url,
-        ]
-        body, _, status = subprocess.run(
-            [*command, *options, url], capture_output=True, text=True, check=False
-        ).stdout.rpartition("\n")
+        command = ["curl", "-s", "-4", "--max-time", "5", "--cacert", self.certificate, "-w", "\n%{http_code}"]
+        said = subprocess.run([*command, *options, url], capture_output=True, text=True, check=False).stdout
+        body, _, status = said.rpartition("\n")
         return int(status), json.loads(body) if body.startswith("{") else {}
 
 
