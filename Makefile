@@ -53,7 +53,7 @@ test: .venv/test  ## the whole test suite (ARGS="-k book")
 lint: .venv/lint types  ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint mdfeed
+	PATH="$(BIN):$$PATH" cython-lint mdfeed
 
 types: .venv/lint  ## mypy over the Python, stubtest over the compiled modules
 	$(BIN)/mypy

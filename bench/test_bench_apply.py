@@ -6,10 +6,10 @@ import time
 
 import orjson
 import pytest
-from mdfeed._book import Book
 
 from bench.conftest import SIDES
 from bench.twin import TwinBook
+from mdfeed._book import Book
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -6,9 +6,9 @@ import time
 
 import orjson
 import pytest
-from mdfeed._book import Book
 
 from bench.conftest import SIDES
+from mdfeed._book import Book
 
 
 def decode_by_twin(frame: bytes) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:

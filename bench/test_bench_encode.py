@@ -6,11 +6,11 @@ import time
 
 import orjson
 import pytest
-from mdfeed._book import Book
 
 from bench.conftest import SIDES
 from bench.outputs import OUTPUTS, assert_same
 from bench.twin import Twin
+from mdfeed._book import Book
 from mdfeed._encode import CHANNELS, Collector, Market
 from mdfeed._parse import Instruments
 from mdfeed._resp import RespOutbox

@@ -61,7 +61,7 @@ class Feed:
         """One more place where publications go, from now on."""
 
     def open_line(self, name: str, streams: Sequence[str] = (), now_ns: int = 0) -> int:
-        """A connection is subscribed to `streams` ("btcusdt@depth@100ms"); returns its number, new for each connection."""
+        """A connection is subscribed to `streams` ("btcusdt@depth@100ms"). Its number, new for each connection."""
 
     def lost(self, line: int, now_ns: int) -> None:
         """A connection is gone."""

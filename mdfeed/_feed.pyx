@@ -91,7 +91,7 @@ cdef class Feed:
     # ---- lines
 
     def open_line(self, str name, streams=(), int64_t now_ns=0):
-        """A connection is subscribed to `streams` ("btcusdt@depth@100ms"); returns its number, new for each connection."""
+        """A connection is subscribed to `streams` ("btcusdt@depth@100ms"). Its number, new for each connection."""
         cdef int32_t line = self._line_count
         cdef Track track
         self._line_count += 1

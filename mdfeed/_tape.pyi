@@ -15,7 +15,7 @@ class Tape:
         """Open holes as (first_id, last_id), oldest first."""
 
     def summary(self, price_digits: int, qty_digits: int) -> dict[str, int | str | None] | None:
-        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` rounded to 8 digits more than the price's."""
+        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` has 8 digits more at most."""
 
 def plain(value: Decimal) -> str:
     """Decimal as text without exponent and without trailing zeros."""

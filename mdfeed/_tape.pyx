@@ -107,7 +107,7 @@ cdef class Tape:
         return [(self._holes[i].first_id, self._holes[i].last_id) for i in range(self._hole_count)]
 
     def summary(self, int price_digits, int qty_digits):
-        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` rounded to 8 digits more than the price's."""
+        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` has 8 digits more at most."""
         if self.count == 0:
             return None
         qty = Decimal(self._qty).scaleb(-qty_digits)

@@ -34,7 +34,7 @@ class Trust:
     def proof(self) -> dict[str, int]: ...
     @property
     def last_mismatch(self) -> tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]] | None:
-        """(update id, ours, theirs) of the newest mismatch, tops as (bid price, qty, ask price, qty) scaled; or None."""
+        """(update id, ours, theirs) of the newest mismatch, or None; tops: scaled (bid price, qty, ask price, qty)."""
 
     @property
     def tape(self) -> Tape: ...

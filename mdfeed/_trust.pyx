@@ -16,6 +16,14 @@ cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that 
 cdef int64_t REPUBLISH_NS = 60 * S
 
 
+cdef int64_t power_of_ten(int exponent) noexcept nogil:
+    cdef int64_t power = 1
+    while exponent > 0:
+        power *= 10
+        exponent -= 1
+    return power
+
+
 cdef class Trust:
     """State, proof, trades, 24 h figures and publication of one symbol."""
 
@@ -97,13 +105,9 @@ cdef class Trust:
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
         """More digits for everything of this symbol, without loss; BAD when something does not fit."""
-        cdef int64_t price_factor = 1, qty_factor = 1
-        cdef int i
+        cdef int64_t price_factor = power_of_ten(price_digits - self.book.price_digits)
+        cdef int64_t qty_factor = power_of_ten(qty_digits - self.book.qty_digits)
         cdef Status status
-        for i in range(price_digits - self.book.price_digits):
-            price_factor *= 10
-        for i in range(qty_digits - self.book.qty_digits):
-            qty_factor *= 10
         status = self.book.rescale(price_digits, qty_digits)
         if status != OK:
             return status
@@ -146,7 +150,8 @@ cdef class Trust:
                               last_update_id=self.book.last_id)
 
     cdef void announce(self, int64_t now_ns) noexcept:
-        self._publisher.state(self.instrument, self._state, self._reason, self.state_since_ns, self.book.last_id, now_ns)
+        self._publisher.state(self.instrument, self._state, self._reason, self.state_since_ns, self.book.last_id,
+                              now_ns)
 
     cdef void suspect(self, const char *reason, int64_t now_ns, bint keep_buffer) noexcept:
         """The book is not to be trusted: stop publishing it."""
@@ -229,7 +234,7 @@ cdef class Trust:
 
     @property
     def last_mismatch(self):
-        """(update id, ours, theirs) of the newest mismatch, tops as (bid price, qty, ask price, qty) scaled; or None."""
+        """(update id, ours, theirs) of the newest mismatch, or None; tops: scaled (bid price, qty, ask price, qty)."""
         cdef Top a = self._proof.last_ours.top
         cdef Top b = self._proof.last_theirs.top
         if self._proof.mismatch == 0:

@@ -59,7 +59,9 @@ def run(seconds: float | None, ui: bool, symbols: list[str] | None, capture: Pat
         return runner.run(_demo(server.url, seconds, ui and sys.stdout.isatty(), symbols, capture))
 
 
-async def _demo(redis_url: str, seconds: float | None, ui: bool, symbols: list[str] | None, capture: Path | None) -> int:
+async def _demo(
+    redis_url: str, seconds: float | None, ui: bool, symbols: list[str] | None, capture: Path | None
+) -> int:
     async with _simulator(symbols, capture) as (ws_url, rest_url):
         names = symbols or await _symbols_of(rest_url)
         config = load_config(
@@ -137,7 +139,7 @@ async def _show(service: Service, redis_url: str, seconds: float | None, ui: boo
     console = Console()
     print(f"redis {redis_url}   http http://127.0.0.1:{service.http.port}/metrics", file=sys.stderr, flush=True)
     end_s = None if seconds is None else time.monotonic() + seconds
-    before = {symbol: 0 for symbol in service.feed.tracks}
+    before = dict.fromkeys(service.feed.tracks, 0)
     rates = dict(before)
     counted_s = time.monotonic()
     with Live(console=console, refresh_per_second=4, transient=True) if ui else contextlib.nullcontext() as live:

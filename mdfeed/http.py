@@ -69,10 +69,6 @@ class HttpServer:
             return self._port
         return int(self._server.sockets[0].getsockname()[1])
 
-    @property
-    def is_listening(self) -> bool:
-        return self._server is not None and self._server.is_serving()
-
     async def start(self) -> None:
         """Bind and serve. Raises MdfeedError with one clear line when the address cannot be had."""
         loop = asyncio.get_running_loop()

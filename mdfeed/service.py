@@ -221,7 +221,7 @@ class Service:
             group.create_task(stream.run(), name=f"line {plan.name}")
 
     async def _choose_routes(self) -> str:
-        """"split" or "single": as configured; "auto" asks a host that is not the venue's own which it serves."""
+        """ "split" or "single": as configured; "auto" asks a host that is not the venue's own which it serves."""
         routes, url = self.config.exchange_routes, self.config.exchange_ws_url
         if routes != "auto" or self.venue.base_url(url) == self.venue.base_url():
             return routes

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
-from tests.conftest import ROOT
-from tests.integration.daemon import Daemon, free_port, levels_of, serving
 
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.exchange.server import SimulatedExchange
+from tests.conftest import ROOT
+from tests.integration.daemon import free_port, levels_of, serving
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
@@ -87,7 +87,16 @@ async def test_keys_are_as_the_contract_says(tmp_path):
                 await asyncio.sleep(1.0)
                 async with redis.Redis.from_url(server.url) as client:
                     value = json.loads(await client.get("market_data:BTCUSDT"))
-                    names = "symbol last_price bid_price ask_price volume_24h high_24h low_24h updated_at".split()
+                    names = [
+                        "symbol",
+                        "last_price",
+                        "bid_price",
+                        "ask_price",
+                        "volume_24h",
+                        "high_24h",
+                        "low_24h",
+                        "updated_at",
+                    ]
                     assert list(value)[: len(names)] == names
                     assert value["bid_price"] < value["ask_price"]
                     assert value["volume_24h"] > 0
@@ -239,6 +248,10 @@ async def test_a_real_capture_through_exchange_and_daemon(tmp_path, data_dir):
                 assert last["last_update_id"] == expected["last_update_id"]
                 bids = levels_of(received["orderbook:BTCUSDT"][-1], "bids")
                 asks = levels_of(received["orderbook:BTCUSDT"][-1], "asks")
-                assert [str(v.normalize()) for v in bids[0]] == [str(Decimal(v).normalize()) for v in expected["best_bid"]]
-                assert [str(v.normalize()) for v in asks[0]] == [str(Decimal(v).normalize()) for v in expected["best_ask"]]
+                assert [str(v.normalize()) for v in bids[0]] == [
+                    str(Decimal(v).normalize()) for v in expected["best_bid"]
+                ]
+                assert [str(v.normalize()) for v in asks[0]] == [
+                    str(Decimal(v).normalize()) for v in expected["best_ask"]
+                ]
                 assert await daemon.end() == 0

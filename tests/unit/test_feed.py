@@ -7,9 +7,9 @@ import random
 from collections import Counter
 
 import pytest
-from tests.virtual import MS, S, World
 
 from mdfeed.errors import DecodeError
+from tests.virtual import MS, S, World
 
 
 def states_of(world: World) -> list[tuple[str, str]]:
