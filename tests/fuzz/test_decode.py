@@ -150,10 +150,7 @@ def outcome(decoder: BinanceDecoder, frame: bytes, is_body: bool, behind: bytes 
     """The description, or {"bad": reason}; anything else that is raised or said fails the test. `behind` is what
     follows the frame in the buffer that it is read in."""
     try:
-        if is_body:
-            found = decoder.decode_body(frame, "BTCUSDT")
-        else:
-            found = decoder.decode_frame(frame + behind, len(frame))
+        found = decoder.decode_body(frame, "BTCUSDT") if is_body else decoder.decode_frame(frame + behind, len(frame))
     except DecodeError as error:
         return {"bad": WHY[WHY.index(error.reason, 8)]}
     if found["kind"] == "ignored":
