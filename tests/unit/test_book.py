@@ -84,9 +84,7 @@ def test_every_price_of_63_bits_is_kept(price: str) -> None:
     assert (book.count_of("bids"), book.count_of("asks")) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    "value", ["9223372036854775808", "1E+19", "-1", "NaN", "Infinity", "ten", "0." + "0" * 18 + "1"]
-)
+@pytest.mark.parametrize("value", ["9223372036854775808", "1E+19", "-1", "NaN", "Infinity", "ten", "1E-19"])
 def test_what_does_not_fit_is_refused_before_anything_is_touched(book: Book, value: str) -> None:
     before = book.digest()
     for bids, asks in ([("7", "7"), (value, "1")], []), ([("7", "7")], [("200", value)]):
