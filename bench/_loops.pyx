@@ -1,4 +1,4 @@
-"""Loops over mdfeed's C functions with a clock around each call: what a Python loop would blur (see bench/native.py)."""
+"""Loops over mdfeed's C functions, a clock around each call: what a Python loop would blur (see bench/native.py)."""
 
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
