@@ -1,4 +1,4 @@
-"""Loops over mdfeed's C functions with a clock around each call: what a Python loop would blur. Built by bench/native.py."""
+"""Loops over mdfeed's C functions, a clock around each call: what a Python loop would blur (see bench/native.py)."""
 
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -22,8 +22,8 @@ cdef inline int64_t now_ns() noexcept nogil:
 def clock_cost_ns():
     """What one reading of the clock adds to each figure."""
     cdef int64_t start = now_ns()
-    cdef int i
-    for i in range(100000):
+    cdef int _i
+    for _i in range(100000):
         now_ns()
     return (now_ns() - start) / 100001
 
