@@ -57,6 +57,7 @@ for source in sorted(Path("mdfeed").rglob("*.pyx")):
         Extension(
             ".".join(source.with_suffix("").parts),
             [str(source)],
+            depends=[str(header) for header in Path("mdfeed").glob("*.h*")],
             include_dirs=["mdfeed", simdjson] if is_cpp else ["mdfeed"],
             libraries=["simdjson_static"] if is_cpp else [],
             extra_compile_args=[*flags, "-std=c++17"] if is_cpp else flags,

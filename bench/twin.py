@@ -110,7 +110,7 @@ class Twin:
                 "trade_id": data["t"] if data["e"] == "trade" else data["a"],
                 "price": self.last_price,
                 "quantity": float(data["q"]),
-                "timestamp": data["E"],
+                "timestamp": data["T"],
                 "is_buyer_maker": data["m"],
             }
         )

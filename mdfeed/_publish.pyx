@@ -7,6 +7,7 @@ import json
 from collections import deque
 from typing import NamedTuple
 
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free
 
 from mdfeed._encode cimport Outbox
@@ -47,8 +48,8 @@ cdef class Publisher:
         quote.n_asks = book.depth(1, self.depth, True, self._asks)
         quote.bids = self._bids
         quote.asks = self._asks
-        quote.verified_bids = quote.n_bids
-        quote.verified_asks = quote.n_asks
+        quote.verified_bids = book.count_verified(0, INT64_MAX)
+        quote.verified_asks = book.count_verified(1, INT64_MAX)
         for outbox in self.outboxes:
             if outbox.on_book(quote) != OK:
                 self.failures += 1

@@ -5,6 +5,7 @@ from mdfeed._proof cimport Proof
 from mdfeed._publish cimport Publisher
 from mdfeed._tape cimport Tape
 from mdfeed._types cimport *
+from mdfeed._window cimport Window
 
 
 cdef class Trust:
@@ -13,12 +14,16 @@ cdef class Trust:
     cdef readonly Book book
     cdef readonly Tape agg_trades
     cdef readonly Tape single_trades
+    cdef readonly Window window             # 24 h figures
+    cdef readonly double volume_error       # our 24 h volume against the newest ticker's, as a share
     cdef readonly dict resyncs              # reason -> how often the book became SUSPECT
     cdef Proof _proof
     cdef Publisher _publisher
     cdef object _fuse
-    cdef Day _day
-    cdef int64_t _day_ts
+    cdef int64_t _ticker_ts                 # window end of the newest ticker
+    cdef bint _is_seeded
+    cdef bint _has_missed_trades
+    cdef int64_t _announced_ns
     cdef Bbo _bbo                           # newest bookTicker of any line
     cdef State _state
     cdef const char *_reason                # static text

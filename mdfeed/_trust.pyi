@@ -2,6 +2,7 @@ from typing import Any
 
 from mdfeed._book import Book
 from mdfeed._tape import Tape
+from mdfeed._window import Window
 
 class Trust:
     """State, proof, trades, 24 h figures and publication of one symbol."""
@@ -10,6 +11,8 @@ class Trust:
     book: Book
     agg_trades: Tape
     single_trades: Tape
+    window: Window
+    volume_error: float
     resyncs: dict[str, int]
     seq: int
     bbo_seq: int

@@ -11,6 +11,7 @@ from libc.string cimport memset, strcmp
 from mdfeed._publish import STATES
 
 cdef int64_t S = 1_000_000_000
+cdef int64_t AHEAD_NS = 60 * S      # a trade this far ahead of our clock is no 24 h figure's
 cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict while diffs flow
 cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that is not good stay in sight
 cdef int64_t REPUBLISH_NS = 60 * S
@@ -33,13 +34,13 @@ cdef class Trust:
         self._max_levels = max_levels
         self.agg_trades = Tape()
         self.single_trades = Tape()
+        self.window = Window(0, 0)
         self.resyncs = {}
         self._proof = Proof()
         self._publisher = publisher
         self._fuse = fuse
         self._patience = patience
         self._reason = b"start"
-        memset(&self._day, 0, sizeof(Day))
         memset(&self._bbo, 0, sizeof(Bbo))
 
     # ---- what comes beside the book
@@ -73,35 +74,36 @@ cdef class Trust:
 
     cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Tape tape = self.agg_trades if message.kind == K_AGG_TRADE else self.single_trades
+        cdef int64_t gaps = tape.gaps
+        cdef bint is_new
         self._touch(message, recv_ns)
-        if not tape.add(&message.trade, message.ts_event):
-            return
-        # One kind is published: aggregate trades where there are any, else single ones.
-        if message.kind == K_AGG_TRADE or self.agg_trades.last_id == 0:
-            self._publisher.trade(self.instrument, &message.trade, message.ts_event, recv_ns)
+        is_new = tape.add(&message.trade, message.ts_event)
+        if tape.gaps > gaps:
+            self._has_missed_trades = True
+        # One kind counts and is published: aggregate trades where there are any, else single ones.
+        if is_new and (message.kind == K_AGG_TRADE or self.agg_trades.last_id == 0):
+            # A time far ahead would push a whole day out of the window.
+            if message.trade.ts_trade <= recv_ns + AHEAD_NS:
+                self.window.add(message.trade.ts_trade, message.trade.price, message.trade.qty)
+            self._publisher.trade(self.instrument, &message.trade, message.trade.ts_trade, recv_ns)
 
     cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept:
-        cdef const Ticker *ticker = &message.ticker
-        cdef int32_t digits = self.instrument.price_digits + self.instrument.qty_digits - ticker.quote_digits
-        cdef i128 quote = <i128>ticker.quote_volume
+        cdef Day ours
+        cdef const Ticker *theirs = &message.ticker
         if recv_ns:
             self._touch(message, recv_ns)
-        if ticker.close_ts < self._day_ts:
+        if theirs.close_ts < self._ticker_ts:
             return
-        self._day_ts = ticker.close_ts
-        while digits > 0:
-            quote = quote * <i128>10
-            digits -= 1
-        while digits < 0:           # a report's last digit, not a book's: cut
-            quote = quote // <i128>10
-            digits += 1
-        self._day.is_known = True
-        self._day.open_price = ticker.open_price
-        self._day.high_price = ticker.high_price
-        self._day.low_price = ticker.low_price
-        self._day.volume = <i128>ticker.volume
-        self._day.quote_volume = quote
-        self._day.trade_count = ticker.trade_count
+        self._ticker_ts = theirs.close_ts
+        # Our own sum is the finer one, unless trades went missing since the venue's was last taken.
+        if recv_ns == 0 or not self._is_seeded or self._has_missed_trades:
+            self.window.seed_ticker(theirs)
+            self._is_seeded = True
+            self._has_missed_trades = False
+            return
+        self.window.day(theirs.close_ts, &ours)
+        if ours.is_known and theirs.volume > 0:
+            self.volume_error = (<double>ours.volume - <double>theirs.volume) / <double>theirs.volume
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
         """More digits for everything of this symbol, without loss; BAD when something does not fit."""
@@ -111,6 +113,9 @@ cdef class Trust:
         status = self.book.rescale(price_digits, qty_digits)
         if status != OK:
             return status
+        if self.window.rescale(price_digits, qty_digits) != OK:
+            self.window = Window(price_digits, qty_digits)      # figures that no longer fit start over, unknown
+            self._is_seeded = False
         self._proof.rescale(price_factor, qty_factor)
         self.agg_trades.rescale(price_factor, qty_factor)
         self.single_trades.rescale(price_factor, qty_factor)
@@ -118,11 +123,6 @@ cdef class Trust:
         self._bbo.top.ask_price *= price_factor
         self._bbo.top.bid_qty *= qty_factor
         self._bbo.top.ask_qty *= qty_factor
-        self._day.open_price *= price_factor
-        self._day.high_price *= price_factor
-        self._day.low_price *= price_factor
-        self._day.volume = self._day.volume * <i128>qty_factor
-        self._day.quote_volume = self._day.quote_volume * (<i128>price_factor * <i128>qty_factor)
         return OK
 
     # ---- trust
@@ -150,6 +150,7 @@ cdef class Trust:
                               last_update_id=self.book.last_id)
 
     cdef void announce(self, int64_t now_ns) noexcept:
+        self._announced_ns = now_ns
         self._publisher.state(self.instrument, self._state, self._reason, self.state_since_ns, self.book.last_id,
                               now_ns)
 
@@ -191,7 +192,7 @@ cdef class Trust:
         quote.seq = self.seq
         quote.has_last = tape.count > 0
         quote.last_price = tape.last_price
-        quote.day = self._day
+        self.window.day(now_ns, &quote.day)
         self._publisher.book(&quote, self.book)
 
     cdef void age(self, int64_t now_ns) noexcept:
@@ -201,9 +202,12 @@ cdef class Trust:
         if self.is_good():
             if now_ns - self._published_ns >= REPUBLISH_NS and not self.book.is_crossed():
                 self.publish(now_ns)
-        elif self._bad_ns and not self._is_withdrawn and now_ns - self._bad_ns >= WITHDRAW_NS:
+            return
+        if self._bad_ns and not self._is_withdrawn and now_ns - self._bad_ns >= WITHDRAW_NS:
             self._is_withdrawn = True
             self._publisher.withdraw(self.instrument)
+        if self._announced_ns and now_ns - self._announced_ns >= REPUBLISH_NS:
+            self.announce(now_ns)
 
     def refresh(self, int64_t now_ns):
         """Say everything again: for a sink that has come (back)."""

@@ -119,6 +119,7 @@ cdef struct Trade:
     int64_t trade_id        # a (aggTrade) or t (trade)
     int64_t price
     int64_t qty
+    int64_t ts_trade        # T: when it was traded; ns
     bint is_buyer_maker
     bint is_market          # False for INSURANCE_FUND and other non-market fills
 
@@ -133,7 +134,7 @@ cdef struct Ticker:
     int64_t low_price
     int64_t volume          # base asset, qty_digits
     int64_t quote_volume
-    int32_t quote_digits
+    int32_t quote_digits    # -1: it did not fit, unknown
     int64_t trade_count
 
 

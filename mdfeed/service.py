@@ -56,7 +56,10 @@ class Service:
         for symbol in config.symbols:
             self.feed.add(symbol)
         self.sink = sinks.open(
-            config.redis_url, self.feed.instruments, epoch=time.time_ns(), outputs=frozenset(config.redis.outputs)
+            config.redis_url,
+            self.feed.instruments,
+            epoch=time.time_ns() // 1_000_000,
+            outputs=frozenset(config.redis.outputs),
         )
         self.feed.attach(self.sink.outbox)
         self.sink.on_ready = self._refresh
