@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := setup.py $(shell find mdfeed -name '*.pyx' -o -name '*.pxd' -o -name '*.hpp' -o -name '*.h' -o -name '*.cpp')
 ARGS ?=
+JOBS := $(shell getconf _NPROCESSORS_ONLN)
+# Editable, with the modules that .venv/built has compiled in place: pip would compile them all a second time.
+INSTALL = MDFEED_BUILT=1 $(BIN)/pip install -q --no-build-isolation -e
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -27,19 +30,19 @@ help:  ## list the targets
 	@touch $@
 
 .venv/built: .venv/build-tools $(SOURCES)
-	$(BIN)/python setup.py -q build_clib build_ext --inplace
+	$(BIN)/python setup.py -q build_clib build_ext --inplace --parallel $(JOBS)
 	@touch $@
 
 .venv/demo: .venv/built
-	$(BIN)/pip install -q --no-build-isolation -e '.[demo]'
+	$(INSTALL) '.[demo]'
 	@touch $@
 
 .venv/test: .venv/built
-	$(BIN)/pip install -q --no-build-isolation -e '.[test]'
+	$(INSTALL) '.[test]'
 	@touch $@
 
 .venv/lint: .venv/test
-	$(BIN)/pip install -q --no-build-isolation -e '.[test,lint]'
+	$(INSTALL) '.[test,lint]'
 	@touch $@
 
 dev: .venv/lint  ## .venv with an editable build and all tools
@@ -48,7 +51,7 @@ demo: .venv/demo  ## the whole thing on this machine: simulated exchange, daemon
 	$(BIN)/mdfeed demo $(ARGS)
 
 test: .venv/test  ## the whole test suite (ARGS="-k book")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: .venv/lint types  ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 MDFEED_DEBUG=1     bounds checks, -O0 -g
 MDFEED_SANITIZE=1  AddressSanitizer and UBSan (make sanitize)
 MDFEED_ANNOTATE=1  Cython's annotated HTML beside the generated C (make annotate)
+MDFEED_BUILT=1     nothing is compiled: the modules stand in place already (make does that, incrementally)
 MDFEED_CFLAGS=...  more compiler flags, such as -march=native (never by default: wheels must run elsewhere)
 """
 
@@ -28,6 +29,10 @@ def simdjson_sources() -> str:
 def is_set(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
 
+
+if is_set("MDFEED_BUILT"):
+    setup()
+    sys.exit()
 
 simdjson = simdjson_sources()
 flags = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-fno-strict-aliasing"]
