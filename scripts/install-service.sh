@@ -194,7 +194,9 @@ build_wheel() {
     run "$python" -m venv "$copy/venv"
     run "$copy/venv/bin/python" -m pip install --quiet --no-cache-dir --require-hashes -r "$SOURCE/deploy/requirements-build.txt"
     run "$copy/venv/bin/python" -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation -w "$copy" "$copy/source"
-    if $dry_run; then wheel=$copy/mdfeed.whl; else wheel=$(ls "$copy"/mdfeed-*.whl); fi
+    # It stays beside the environment, for --wheel on machines without a compiler.
+    run mv "$copy"/mdfeed-*.whl "$release/"
+    if $dry_run; then wheel=$release/mdfeed.whl; else wheel=$(ls "$release"/mdfeed-*.whl); fi
 }
 
 make_release() {

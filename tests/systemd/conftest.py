@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .machine import Machine, missing
+from .service import install
 
 ROOT = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -55,3 +56,12 @@ def machine(handed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     scratch.mkdir()
     with Machine(scratch, handed) as booted:
         yield booted
+
+
+@pytest.fixture(scope="session")
+def wheel(machine: Machine) -> str:
+    """Where on the machine the wheel is that the installer has built there, from source: the slow part, done once."""
+    install(machine, "--no-start")
+    machine.run("sh", "-c", "cp /opt/mdfeed/releases/*/mdfeed-*.whl /srv/")
+    install(machine, "--uninstall")
+    return machine.run("sh", "-c", "ls /srv/mdfeed-*.whl").stdout.strip()

@@ -30,7 +30,7 @@ def missing() -> str | None:
     """Why no machine can be booted here, or None."""
     if os.geteuid() != 0:
         return "needs root, for namespaces and an overlay mount"
-    for tool in ("unshare", "nsenter", "ip", "pgrep"):
+    for tool in ("unshare", "nsenter", "setpriv", "ip", "pgrep"):
         if not shutil.which(tool):
             return f"needs {tool}"
     if not os.access("/lib/systemd/systemd", os.X_OK):
@@ -74,7 +74,8 @@ class Machine:
         boot = [Path(__file__).with_name("boot.sh"), self.scratch, self.handed, self.name]
         with (self.scratch.parent / "console.log").open("wb") as console:
             self.holder = subprocess.Popen(
-                ["unshare", "--fork", "--kill-child", *NAMESPACES, *boot],
+                # Whatever ends this process ends the machine.
+                ["setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child", *NAMESPACES, *boot],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,

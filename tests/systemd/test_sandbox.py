@@ -25,11 +25,11 @@ REDIS = (
 
 
 @pytest.fixture(scope="module")
-def findings(machine: Machine) -> Iterator[dict[str, dict[str, str]]]:
+def findings(machine: Machine, wheel: str) -> Iterator[dict[str, dict[str, str]]]:
     for tool in ("redis-server", "openssl", "curl"):
         if not shutil.which(tool):
             pytest.skip(f"needs {tool}")
-    install(machine, "--no-start")
+    install(machine, "--no-start", "--wheel", wheel)
     assert (show(machine, "UnitFileState"), show(machine, "ActiveState")) == ("enabled", "inactive")
     machine.run("sh", "-c", CERTIFICATE)
     machine.run("mkdir", "-p", "/run/probe-redis")
