@@ -1,178 +1,40 @@
-"""The configuration: typed keys with their meaning, and the one way to load them.
+"""The configuration: the one way to load the settings, and to show them.
 
-Answers for: which keys exist, their types, ranges, defaults and descriptions (the structs below are the only truth;
-the shipped config.yaml is rendered from them), precedence (option > environment > file > default), the place of every
-mistake, the origin of every effective value. Refuses to know: which venues exist, and what any key does.
+Answers for: precedence (option > environment > file > default), the place of every mistake, the origin of every
+effective value, secrets from files and their masking. Refuses to know: which keys exist (settings.py), which venues
+exist, and what any key does.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Any, get_args, get_origin
 
 import msgspec
 import yaml
-from msgspec import Meta, Struct
 
 from mdfeed.errors import ConfigError, UsageError
 from mdfeed.keyfile import Given, read_keys, suggest
+from mdfeed.settings import CHECKS, KEYS, PATHS, SECRET_FILES, SECRETS, SECTIONS, Config, Key, no_problem
+
+__all__ = [
+    "KEYS",
+    "SECRETS",
+    "SECRET_FILES",
+    "Config",
+    "default_file",
+    "load_config",
+    "mask",
+    "show_config",
+    "value_of",
+]
 
 MAX_SECRET_BYTES = 1 << 16
-# Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.
-SECRETS = frozenset({"redis_url"})
-
-Output = Literal["market_data", "orderbook", "trades", "state", "book", "bbo", "trades_stream", "events"]
-OUTPUTS: list[Output] = list(get_args(Output))
-
-
-class Book(Struct, frozen=True):
-    """How much of the venue's book is asked for and kept."""
-
-    snapshot_limit: Annotated[
-        int, Meta(description="levels a side that a REST snapshot is asked for", ge=5, le=5000)
-    ] = 1000
-    max_levels: Annotated[
-        int,
-        Meta(
-            description="levels a side kept of one book; the farthest from the touch are dropped first",
-            ge=100,
-            le=1_000_000,
-        ),
-    ] = 10_000
-    buffer_mib: Annotated[
-        int, Meta(description="MiB, all symbols together, for frames that wait for their snapshot", ge=1, le=1024)
-    ] = 64
-
-
-class Lines(Struct, frozen=True):
-    """The WebSocket connections to the venue."""
-
-    max_streams: Annotated[
-        int, Meta(description="streams on one connection; more of them open more connections", ge=1, le=1024)
-    ] = 200
-
-
-class Redis(Struct, frozen=True):
-    """What is written to Redis."""
-
-    outputs: Annotated[list[Output], Meta(description="what is written; leave out what nobody reads")] = msgspec.field(
-        default_factory=lambda: list(OUTPUTS)
-    )
-
-
-class Http(Struct, frozen=True):
-    """/health, /ready and /metrics; the port is health_port above."""
-
-    host: Annotated[str, Meta(description="address to listen on; 127.0.0.1 keeps it to this machine", min_length=1)] = (
-        "0.0.0.0"
-    )
-
-
-class Log(Struct, frozen=True):
-    """The log, on stderr."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
-    ] = "info"
-    format: Annotated[
-        Literal["auto", "text", "json", "journal"],
-        Meta(
-            description="text, json, journal (priority prefixes for systemd), or auto: journal under systemd, else text"
-        ),
-    ] = "auto"
-
-
-class Config(Struct, frozen=True):
-    """Every key. `origin` holds where each effective value came from: default, file:line, environment or option."""
-
-    symbols: Annotated[list[str], Meta(description="instruments, as the venue spells them", min_length=1)] = (
-        msgspec.field(default_factory=lambda: ["BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"])
-    )
-    exchange_ws_url: Annotated[
-        str, Meta(description="WebSocket of the exchange (ws, wss); each channel is routed from it")
-    ] = "wss://fstream.binance.com/stream"
-    exchange_rest_url: Annotated[
-        str, Meta(description="REST of the exchange (http, https): snapshots, 24 h figures")
-    ] = "https://fapi.binance.com"
-    redis_url: Annotated[
-        str, Meta(description="redis://[user:password@]host:port/db, rediss:// for TLS, or unix:///path")
-    ] = "redis://localhost:6379"
-    order_book_depth: Annotated[
-        int, Meta(description="levels a side published on orderbook:{SYMBOL}", ge=1, le=5000)
-    ] = 20
-    health_port: Annotated[
-        int, Meta(description="TCP port of /health, /ready, /metrics; 0 takes any free one", ge=0, le=65535)
-    ] = 8080
-    shm_name: Annotated[
-        str,
-        Meta(
-            description="name of the shared-memory ring; accepted, there is no ring yet", min_length=1, max_length=250
-        ),
-    ] = "market_data_shm"
-    reconnect_delay_ms: Annotated[
-        int, Meta(description="ms before the first attempt to reconnect", ge=1, le=3_600_000)
-    ] = 1000
-    max_reconnect_delay_ms: Annotated[
-        int, Meta(description="ms between attempts to reconnect, at most", ge=1, le=86_400_000)
-    ] = 60_000
-    venue: Annotated[str, Meta(description="exchange and its dialect", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] = (
-        "binance-usdm"
-    )
-    exchange_routes: Annotated[
-        Literal["auto", "split", "single"],
-        Meta(description="auto; split: one connection for each of the venue's routes; single: one for all channels"),
-    ] = "auto"
-    transport: Annotated[
-        Literal["picows", "websockets"], Meta(description="WebSocket library: picows (fast) or websockets")
-    ] = "picows"
-    depth_stream: Annotated[
-        Literal["0ms", "100ms", "250ms", "500ms"],
-        Meta(description="pace of the depth diffs: 0ms, 100ms, 250ms or 500ms"),
-    ] = "100ms"
-    book: Book = msgspec.field(default_factory=Book)
-    lines: Lines = msgspec.field(default_factory=Lines)
-    redis: Redis = msgspec.field(default_factory=Redis)
-    http: Http = msgspec.field(default_factory=Http)
-    log: Log = msgspec.field(default_factory=Log)
-    origin: dict[str, str] = msgspec.field(default_factory=dict)
-
-    def error(self, key: str, reason: str) -> ConfigError:
-        """A ConfigError about `key`, with the place its value came from; for those who check what config cannot."""
-        return ConfigError(f"{self.origin.get(key, 'default')}: {key}: {reason}")
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key, under its dotted name."""
-
-    name: str
-    type: Any
-    default: Any
-    description: str
-
-
-def keys() -> dict[str, Key]:
-    """Every key by its dotted name, in the order of the shipped file."""
-
-    def walk(struct: type[Struct], prefix: str) -> Iterator[Key]:
-        for field in msgspec.structs.fields(struct):
-            if isinstance(field.type, type) and issubclass(field.type, Struct):
-                yield from walk(field.type, f"{prefix}{field.name}.")
-            elif field.name != "origin":
-                default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-                meta = next(part for part in get_args(field.type)[1:] if isinstance(part, Meta))
-                yield Key(prefix + field.name, field.type, default, meta.description or "")
-
-    return {key.name: key for key in walk(Config, "")}
-
-
-KEYS = keys()
-SECRET_FILES = {f"{name}_file" for name in SECRETS}
 
 
 def load_config(
@@ -190,7 +52,7 @@ def load_config(
     layers = [from_environment(environ)]
     if path is not None:
         file = read_keys(Path(path), KEYS.keys() | SECRET_FILES, environ)
-        layers.insert(0, with_secrets(file, Path(path).parent))
+        layers.insert(0, with_paths(with_secrets(file, Path(path).parent), Path(path).parent))
     for layer in layers:
         for name, given in layer.items():
             values[name], origin[name] = convert(KEYS[name], given, ConfigError), given.origin
@@ -206,8 +68,11 @@ def load_config(
 def build(values: Mapping[str, Any], origin: dict[str, str]) -> Config:
     top: dict[str, Any] = {"origin": origin}
     for name, value in values.items():
-        section, _, last = name.rpartition(".")
-        (top.setdefault(section, {}) if section else top)[last] = value
+        *sections, last = name.split(".")
+        place = top
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
     return msgspec.convert(top, Config)
 
 
@@ -219,6 +84,15 @@ def check_together(config: Config) -> None:
         raise config.error("book.max_levels", f"is below book.snapshot_limit ({config.book.snapshot_limit})")
     if config.book.snapshot_limit < config.order_book_depth:
         raise config.error("book.snapshot_limit", f"is below order_book_depth ({config.order_book_depth})")
+    for one, other in (
+        ("http.auth.user", "http.auth.password"),
+        ("http.auth.password", "http.auth.user"),
+        ("http.tls.cert", "http.tls.key"),
+        ("http.tls.key", "http.tls.cert"),
+        ("http.tls.client_ca", "http.tls.cert"),
+    ):
+        if value_of(config, one) is not None and value_of(config, other) is None:
+            raise config.error(one, f"needs {other} too")
 
 
 # ---- environment and secrets
@@ -252,6 +126,14 @@ def with_secrets(given: dict[str, Given], folder: Path) -> dict[str, Given]:
             raise ConfigError(f"{twin.place(())}: {secret}_file: {twin.value}: {reason}") from None
         given[secret] = Given(value, f"{twin.origin} ({twin.value})", twin.place, True)
     return given
+
+
+def with_paths(given: dict[str, Given], folder: Path) -> dict[str, Given]:
+    """The same layer with the names of files made to start at `folder`."""
+    return {
+        name: replace(item, value=str(folder / item.value)) if name in PATHS and isinstance(item.value, str) else item
+        for name, item in given.items()
+    }
 
 
 # ---- values
@@ -295,54 +177,6 @@ def reason_of(text: str, key: Key, value: Any) -> str:
     return reason
 
 
-Problem = tuple[tuple[int, ...], str] | None
-
-
-def no_problem(value: Any) -> Problem:
-    return None
-
-
-def check_symbols(symbols: list[str]) -> Problem:
-    for index, symbol in enumerate(symbols):
-        if not re.fullmatch(r"[A-Z0-9_]{1,39}", symbol):
-            return (index,), f"expected 1 to 39 letters, digits or underscores, got {symbol!r}"
-        if symbol in symbols[:index]:
-            return (index,), f"{symbol} is listed twice"
-    return None
-
-
-def check_outputs(outputs: list[str]) -> Problem:
-    twice = next((index for index, output in enumerate(outputs) if output in outputs[:index]), None)
-    return None if twice is None else ((twice,), f"{outputs[twice]} is listed twice")
-
-
-def url_check(*schemes: str) -> Callable[[str], Problem]:
-    def check(url: str) -> Problem:
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            return (), "not a URL: its host or port cannot be read (write @ : / in a password as %40 %3A %2F)"
-        if parts.scheme not in schemes:
-            return (), f"expected a URL that starts with {', '.join(f'{scheme}://' for scheme in schemes)}"
-        if parts.scheme == "unix":
-            return None if parts.path.strip("/") else ((), "expected unix:///path/of/the/socket")
-        if not parts.hostname or port == 0 or re.search(r"\s", url):
-            return (), f"expected {parts.scheme}://host[:port]"
-        return None
-
-    return check
-
-
-CHECKS: dict[str, Callable[[Any], Problem]] = {
-    "symbols": check_symbols,
-    "redis.outputs": check_outputs,
-    "exchange_ws_url": url_check("ws", "wss"),
-    "exchange_rest_url": url_check("http", "https"),
-    "redis_url": url_check("redis", "rediss", "unix"),
-}
-
-
 # ---- text
 
 
@@ -358,12 +192,16 @@ def yaml_text(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+def value_of(config: Config, name: str) -> Any:
+    """The value of a dotted key."""
+    return reduce(getattr, name.split("."), config)
+
+
 def show_config(config: Config) -> str:
     """The effective values as a YAML file, the origin of each as its comment."""
-    effective = {}
-    for name in KEYS:
-        section, dot, last = name.partition(".")
-        effective[name] = getattr(getattr(config, section), last) if dot else getattr(config, name)
+    effective = {name: value_of(config, name) for name in KEYS}
+    for name in SECRETS - {"redis_url"}:
+        effective[name] = effective[name] and "***"
     return layout({name: f"  # {config.origin.get(name, 'default')}" for name in KEYS}, effective, is_commented=False)
 
 
@@ -378,16 +216,18 @@ def default_file() -> str:
 
 
 def layout(remarks: Mapping[str, str], values: Mapping[str, Any], is_commented: bool) -> str:
-    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
     lines: list[str] = []
-    open_section = ""
+    open_sections: list[str] = []
     for name, key in KEYS.items():
-        section, dot, last = name.rpartition(".")
-        indent = "  " if dot else ""
-        if section != open_section:
-            lines += ["", f"# {sections[section].__doc__}"] if is_commented else []
-            lines.append(f"{section}:")
-            open_section = section
+        *sections, last = name.split(".")
+        for depth, section in enumerate(sections):
+            if sections[: depth + 1] != open_sections[: depth + 1]:
+                about = SECTIONS[".".join(sections[: depth + 1])]
+                indent = "  " * depth
+                lines += [""] * (is_commented and depth == 0) + [f"{indent}# {about}"] * is_commented
+                lines.append(f"{indent}{section}:")
+        open_sections = sections
+        indent = "  " * len(sections)
         lines += [f"{indent}# {key.description}"] if is_commented else []
         lines.append(f"{indent}{last}: {yaml_text(values[name])}{remarks[name]}")
         if is_commented and name in SECRETS:

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "mdfeed"
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd", ".pyi"))
 # Top-level modules by floor (docs/ARCHITECTURE.md). A package counts whole. A new module is given a floor here.
 FLOORS = [
-    "_types errors config keyfile",
+    "_types errors settings config keyfile",
     "_text _ladder _grid _audit _rows _book _parse _payload _encode _resp _window _stats",
     "venues",
     "_fuse _proof _publish _sync _tape _trust _track _feed",
@@ -214,10 +214,13 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_every_config_key_is_in_the_shipped_file_with_its_default() -> None:
     shipped = yaml.safe_load((ROOT / "config.yaml").read_text())
-    flat = {
-        f"{name}.{key}" if key else name: inner
-        for name, value in shipped.items()
-        for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
-    }
-    assert flat == {name: key.default for name, key in KEYS.items()}
+
+    def walk(mapping: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+        for name, value in mapping.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    assert dict(walk(shipped)) == {name: key.default for name, key in KEYS.items()}
     assert load_config(ROOT / "config.yaml", {}, {}).symbols == KEYS["symbols"].default

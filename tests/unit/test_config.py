@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdfeed.config import KEYS, SECRET_FILES, Config, default_file, load_config, mask, show_config
+from mdfeed.config import KEYS, SECRET_FILES, Config, default_file, load_config, mask, show_config, value_of
 from mdfeed.errors import ConfigError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,19 +226,57 @@ def test_the_shipped_file_is_rendered_from_the_structs() -> None:
 
 def test_the_shipped_file_has_every_key_commented_and_no_other(write: Any) -> None:
     shipped = default_file()
-    given_keys = {
-        f"{top}.{key}" if isinstance(value, dict) else top
-        for top, value in yaml.safe_load(shipped).items()
-        for key in (value if isinstance(value, dict) else [None])
-    }
-    assert given_keys == set(KEYS)
+
+    def names(mapping: dict[str, Any], prefix: str = "") -> Iterator[str]:
+        for name, value in mapping.items():
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name
+
+    assert set(names(yaml.safe_load(shipped))) == set(KEYS)
     assert all(f"# {name.rpartition('.')[2]}:" in shipped for name in SECRET_FILES)
     assert all(len(key.description) > 10 for key in KEYS.values())
     config = load(write(shipped))
-    assert {name: key.default for name, key in KEYS.items()} == {
-        name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) if "." in name else getattr(config, name)
-        for name in KEYS
-    }
+    assert {name: key.default for name, key in KEYS.items()} == {name: value_of(config, name) for name in KEYS}
+
+
+TOKEN = "abcdefgh12345678"
+
+
+def test_credentials_and_certificates(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    name = write("http:\n  auth: {token_file: token, user: ops, password: '${PW}'}\n  tls: {cert: c.pem, key: k.pem}\n")
+    config = load(name, {"PW": "hunter22"})
+    assert (config.http.auth.token, config.http.auth.user, config.http.auth.password) == (TOKEN, "ops", "hunter22")
+    assert not config.http.auth.exempt_health
+    assert config.http.tls.cert == "c.pem"
+    assert load(str(tmp_path / name), {"PW": "hunter22"}).http.tls.cert == str(tmp_path / "c.pem")
+    shown = show_config(config)
+    assert "hunter22" not in shown
+    assert TOKEN not in shown
+    assert shown.count("'***'") == 2
+    assert load(None, {"MDFEED_HTTP_AUTH_TOKEN": TOKEN}).http.auth.token == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("http: {auth: {token: secret}}", "1:22: http.auth.token: expected at least 16 letters"),
+        ("http: {auth: {token: ''}}", "1:22: http.auth.token: expected str of length >= 1"),
+        ("http: {auth: {user: u}}", "1: http.auth.user: needs http.auth.password too"),
+        ("http: {auth: {password: hunter22}}", "1: http.auth.password: needs http.auth.user too"),
+        ("http: {auth: {user: 'a:b', password: p}}", "1:21: http.auth.user: a user name cannot have a colon"),
+        ("http: {auth: {tokn: x}}", "1:15: http.auth.tokn: unknown key; did you mean http.auth.token?"),
+        ("http: {tls: {cert: a}}", "1: http.tls.cert: needs http.tls.key too"),
+        ("http: {tls: {client_ca: a}}", "1: http.tls.client_ca: needs http.tls.cert too"),
+    ],
+)
+def test_half_credentials_are_none(write: Any, text: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(text))
+    assert str(caught.value).startswith(f"config.yaml:{reason}")
+    assert "hunter22" not in str(caught.value)
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(alphabet="symbols:[]{}&*!-?|>'\"#%@`${}\n \t01", max_size=80)))

@@ -1,0 +1,271 @@
+"""The settings: every key with its type, range, default and description, and what is checked of single values.
+
+Answers for: which keys exist (the structs below are the only truth; the shipped config.yaml is rendered from them).
+Refuses to know: files, environment, options (config.py), and what any key does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from mdfeed.errors import ConfigError
+
+# Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.
+SECRETS = frozenset({"redis_url", "http.auth.token", "http.auth.password"})
+# Keys that name a file; relative names start at the folder of the configuration file.
+PATHS = frozenset({"http.tls.cert", "http.tls.key", "http.tls.client_ca"})
+
+Output = Literal["market_data", "orderbook", "trades", "state", "book", "bbo", "trades_stream", "events"]
+OUTPUTS: list[Output] = list(get_args(Output))
+Word = Annotated[str, Meta(min_length=1)]
+
+
+class Book(Struct, frozen=True):
+    """How much of the venue's book is asked for and kept."""
+
+    snapshot_limit: Annotated[
+        int, Meta(description="levels a side that a REST snapshot is asked for", ge=5, le=5000)
+    ] = 1000
+    max_levels: Annotated[
+        int,
+        Meta(
+            description="levels a side kept of one book; the farthest from the touch are dropped first",
+            ge=100,
+            le=1_000_000,
+        ),
+    ] = 10_000
+    buffer_mib: Annotated[
+        int, Meta(description="MiB, all symbols together, for frames that wait for their snapshot", ge=1, le=1024)
+    ] = 64
+
+
+class Lines(Struct, frozen=True):
+    """The WebSocket connections to the venue."""
+
+    max_streams: Annotated[
+        int, Meta(description="streams on one connection; more of them open more connections", ge=1, le=1024)
+    ] = 200
+
+
+class Redis(Struct, frozen=True):
+    """What is written to Redis."""
+
+    outputs: Annotated[list[Output], Meta(description="what is written; leave out what nobody reads")] = msgspec.field(
+        default_factory=lambda: list(OUTPUTS)
+    )
+    leases: Annotated[
+        bool,
+        Meta(description="hold mdfeed:lease:{SYMBOL}, so that never two daemons publish one symbol; needs EVAL"),
+    ] = True
+
+
+class Auth(Struct, frozen=True):
+    """Who may ask: a bearer token, or user and password (basic auth), or either; null: everybody."""
+
+    token: Annotated[Word | None, Meta(description="bearer token")] = None
+    user: Annotated[Word | None, Meta(description="user name of basic auth, with password")] = None
+    password: Annotated[Word | None, Meta(description="password of basic auth")] = None
+    exempt_health: Annotated[bool, Meta(description="/health answers without credentials, for probes")] = False
+
+
+class Tls(Struct, frozen=True):
+    """https instead of http; null: no TLS."""
+
+    cert: Annotated[Word | None, Meta(description="file with the certificate chain, PEM")] = None
+    key: Annotated[Word | None, Meta(description="file with its private key, PEM, without a passphrase")] = None
+    client_ca: Annotated[
+        Word | None, Meta(description="file with the authorities whose client certificates are demanded, PEM")
+    ] = None
+
+
+class Http(Struct, frozen=True):
+    """/health, /ready, /metrics and the gateway API; the port is health_port above."""
+
+    host: Annotated[str, Meta(description="address to listen on; 127.0.0.1 keeps it to this machine", min_length=1)] = (
+        "0.0.0.0"
+    )
+    auth: Auth = msgspec.field(default_factory=Auth)
+    tls: Tls = msgspec.field(default_factory=Tls)
+
+
+class Log(Struct, frozen=True):
+    """The log, on stderr."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "text", "json", "journal"],
+        Meta(
+            description="text, json, journal (priority prefixes for systemd), or auto: journal under systemd, else text"
+        ),
+    ] = "auto"
+
+
+class Config(Struct, frozen=True):
+    """Every key. `origin` holds where each effective value came from: default, file:line, environment or option."""
+
+    symbols: Annotated[list[str], Meta(description="instruments, as the venue spells them", min_length=1)] = (
+        msgspec.field(default_factory=lambda: ["BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"])
+    )
+    exchange_ws_url: Annotated[
+        str, Meta(description="WebSocket of the exchange (ws, wss); each channel is routed from it")
+    ] = "wss://fstream.binance.com/stream"
+    exchange_rest_url: Annotated[
+        str, Meta(description="REST of the exchange (http, https): snapshots, 24 h figures")
+    ] = "https://fapi.binance.com"
+    redis_url: Annotated[
+        str, Meta(description="redis://[user:password@]host:port/db, rediss:// for TLS, or unix:///path")
+    ] = "redis://localhost:6379"
+    order_book_depth: Annotated[
+        int, Meta(description="levels a side published on orderbook:{SYMBOL}", ge=1, le=5000)
+    ] = 20
+    health_port: Annotated[
+        int, Meta(description="TCP port of /health, /ready, /metrics; 0 takes any free one", ge=0, le=65535)
+    ] = 8080
+    shm_name: Annotated[
+        str,
+        Meta(
+            description="name of the shared-memory ring; accepted, there is no ring yet", min_length=1, max_length=250
+        ),
+    ] = "market_data_shm"
+    reconnect_delay_ms: Annotated[
+        int, Meta(description="ms before the first attempt to reconnect", ge=1, le=3_600_000)
+    ] = 1000
+    max_reconnect_delay_ms: Annotated[
+        int, Meta(description="ms between attempts to reconnect, at most", ge=1, le=86_400_000)
+    ] = 60_000
+    venue: Annotated[str, Meta(description="exchange and its dialect", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] = (
+        "binance-usdm"
+    )
+    exchange_routes: Annotated[
+        Literal["auto", "split", "single"],
+        Meta(description="auto; split: one connection for each of the venue's routes; single: one for all channels"),
+    ] = "auto"
+    transport: Annotated[
+        Literal["picows", "websockets"], Meta(description="WebSocket library: picows (fast) or websockets")
+    ] = "picows"
+    depth_stream: Annotated[
+        Literal["0ms", "100ms", "250ms", "500ms"],
+        Meta(description="pace of the depth diffs: 0ms, 100ms, 250ms or 500ms"),
+    ] = "100ms"
+    book: Book = msgspec.field(default_factory=Book)
+    lines: Lines = msgspec.field(default_factory=Lines)
+    redis: Redis = msgspec.field(default_factory=Redis)
+    http: Http = msgspec.field(default_factory=Http)
+    log: Log = msgspec.field(default_factory=Log)
+    origin: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def error(self, key: str, reason: str) -> ConfigError:
+        """A ConfigError about `key`, with the place its value came from; for those who check what config cannot."""
+        return ConfigError(f"{self.origin.get(key, 'default')}: {key}: {reason}")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key, under its dotted name."""
+
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+
+def keys() -> dict[str, Key]:
+    """Every key by its dotted name, in the order of the shipped file."""
+
+    def walk(struct: type[Struct], prefix: str) -> Iterator[Key]:
+        for field in msgspec.structs.fields(struct):
+            if isinstance(field.type, type) and issubclass(field.type, Struct):
+                yield from walk(field.type, f"{prefix}{field.name}.")
+            elif field.name != "origin":
+                default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+                meta = next(part for part in get_args(field.type)[1:] if isinstance(part, Meta))
+                yield Key(prefix + field.name, field.type, default, meta.description or "")
+
+    return {key.name: key for key in walk(Config, "")}
+
+
+def sections(struct: type[Struct] = Config, prefix: str = "") -> dict[str, str]:
+    found = {}
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            found[prefix + field.name] = field.type.__doc__ or ""
+            found |= sections(field.type, f"{prefix}{field.name}.")
+    return found
+
+
+KEYS = keys()
+# What each section is about, by its dotted name.
+SECTIONS = sections()
+SECRET_FILES = {f"{name}_file" for name in SECRETS}
+
+
+# ---- what a single value must be
+
+Problem = tuple[tuple[int, ...], str] | None
+
+
+def no_problem(value: Any) -> Problem:
+    return None
+
+
+def check_symbols(symbols: list[str]) -> Problem:
+    for index, symbol in enumerate(symbols):
+        if not re.fullmatch(r"[A-Z0-9_]{1,39}", symbol):
+            return (index,), f"expected 1 to 39 letters, digits or underscores, got {symbol!r}"
+        if symbol in symbols[:index]:
+            return (index,), f"{symbol} is listed twice"
+    return None
+
+
+def check_outputs(outputs: list[str]) -> Problem:
+    twice = next((index for index, output in enumerate(outputs) if output in outputs[:index]), None)
+    return None if twice is None else ((twice,), f"{outputs[twice]} is listed twice")
+
+
+def check_token(token: str | None) -> Problem:
+    """What a header can carry (RFC 6750), and long enough not to be guessed."""
+    if token is None or re.fullmatch(r"[A-Za-z0-9._~+/-]{16,1024}=*", token):
+        return None
+    return (), "expected at least 16 letters, digits or characters of -._~+/"
+
+
+def check_user(user: str | None) -> Problem:
+    return ((), "a user name cannot have a colon (RFC 7617)") if user and ":" in user else None
+
+
+def url_check(*schemes: str) -> Callable[[str], Problem]:
+    def check(url: str) -> Problem:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            return (), "not a URL: its host or port cannot be read (write @ : / in a password as %40 %3A %2F)"
+        if parts.scheme not in schemes:
+            return (), f"expected a URL that starts with {', '.join(f'{scheme}://' for scheme in schemes)}"
+        if parts.scheme == "unix":
+            return None if parts.path.strip("/") else ((), "expected unix:///path/of/the/socket")
+        if not parts.hostname or port == 0 or re.search(r"\s", url):
+            return (), f"expected {parts.scheme}://host[:port]"
+        return None
+
+    return check
+
+
+CHECKS: dict[str, Callable[[Any], Problem]] = {
+    "symbols": check_symbols,
+    "redis.outputs": check_outputs,
+    "http.auth.token": check_token,
+    "http.auth.user": check_user,
+    "exchange_ws_url": url_check("ws", "wss"),
+    "exchange_rest_url": url_check("http", "https"),
+    "redis_url": url_check("redis", "rediss", "unix"),
+}
