@@ -14,7 +14,9 @@ from pathlib import Path
 from mdfeed.errors import MdfeedError, UsageError
 from mdfeed.exchange.playback import Playback
 from mdfeed.exchange.profiles import symbol_names
+from mdfeed.exchange.script import Script
 from mdfeed.exchange.server import SYMBOLS, SimulatedExchange
+from mdfeed.exchange.spec import parse
 
 
 def run(
@@ -34,10 +36,9 @@ def run(
     `symbols` are names, or a single number: as many as that. `rate` is order events/s a symbol. `capture`, or several
     that continue each other, is played `speed` times as fast in the market's place, `hold_s` after the first listener
     came. Raises UsageError for
-    a contradiction, CaptureError for a capture that cannot be read, MdfeedError when the port is taken.
+    a contradiction or a fault it cannot read (exchange/spec.py), CaptureError for a capture that cannot be read, MdfeedError when the port is taken.
     """
-    if faults:
-        raise UsageError(f"--fault {faults[0]}: no fault script of that name")
+    script = Script(parse(fault) for fault in faults)
     if rate < 0 or speed <= 0:
         raise UsageError("--rate must not be negative, and a speed must be positive")
     if len(symbols) == 1 and re.fullmatch(r"\d{1,4}", symbols[0]):
@@ -45,7 +46,9 @@ def run(
     names = [symbol.upper() for symbol in symbols] or list(SYMBOLS)
     files = [capture] if isinstance(capture, Path) else list(capture or ())
     source = Playback(files, speed, hold_s) if files else None
-    exchange = SimulatedExchange(names, seed=seed, rate=rate, routes=routes, host=host, port=port, source=source)
+    exchange = SimulatedExchange(
+        names, seed=seed, rate=rate, routes=routes, host=host, port=port, source=source, seam=script
+    )
     return asyncio.run(_serve(exchange))
 
 

@@ -9,4 +9,7 @@ mdfeed's own feed, decoder or books: an oracle must not share code with what it 
     market     all instruments on one clock and one id counter  playback   a capture in the market's place
     rest       HTTP and WS-API answers, request weight          faults     the seam that all output passes through
     link       one WebSocket connection                         server     one port for all of it
+    script     when faults act, and several as one seam         spec       faults as text
+    garbling   faults of frames                                 cutting    faults of connections and bytes
+    refusing   faults of HTTP                                   upsets     faults of the market itself
 """

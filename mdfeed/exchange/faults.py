@@ -1,8 +1,8 @@
 """The seam: everything that leaves the simulated venue passes through one `Seam` object.
 
-The plain one lets all of it through. A fault script subclasses it and drops, delays, repeats, reorders, cuts, garbles,
-stalls or refuses per connection, stream and symbol. What the market does is not its business: faults are between a
-true market and its client, so the truth stays askable while they act.
+The plain one lets all of it through. A fault (script.py) subclasses it and drops, delays, repeats, reorders, cuts,
+garbles, stalls or refuses per connection, stream and symbol. The same object serves sockets and virtual time: it reads
+no clock, it is told the time.
 """
 
 from __future__ import annotations
@@ -47,9 +47,21 @@ class Wire(Hashable, Protocol):
     def abort(self) -> None:
         """A TCP reset."""
 
+    def say(self, text: bytes) -> None:
+        """One text message of the venue's own, past the seam."""
+
+    def freeze(self) -> None:
+        """From now on nothing passes in either direction, and the socket stays open."""
+
+    def mute_pongs(self) -> None:
+        """From now on the client's PINGs have no answer."""
+
 
 class Seam:
     """Lets everything through. Times are seconds from now."""
+
+    def step(self, now_ns: int, source: object) -> None:
+        """The venue's clock has moved on; `source` (a Market, or a playback) is about to."""
 
     def asked(self, asked: Asked) -> Answer | None:
         """Before a request is looked at: an answer given instead (a 403, a 451, a refused upgrade), or None."""
@@ -62,11 +74,13 @@ class Seam:
     def opened(self, wire: Wire) -> None:
         """A WebSocket is open and nothing was sent on it yet."""
 
-    def frame(self, wire: Hashable, stream: str, frame: bytes) -> Sequence[tuple[float, bytes]]:
+    def closed(self, wire: Wire) -> None:
+        """A WebSocket is gone."""
+
+    def frame(self, wire: Wire, stream: str, frame: bytes) -> Sequence[tuple[float, bytes]]:
         """What becomes of one event for one connection: (delay_s, text) any number of times, in order of writing.
 
-        `wire` is the connection, or any name for one when there are no sockets. `frame` is the text as the client
-        would get it.
+        `frame` is the text as the client would get it.
         """
         return ((0.0, frame),)
 

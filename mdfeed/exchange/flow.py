@@ -87,6 +87,17 @@ class Flow:
         price = self._far_price(side) if draw < _FAR_SHARE else self._price(side, is_near)
         return side, self._place(book, side, price, is_near)
 
+    def rescale_prices(self, factor: int, profile: Profile) -> None:
+        """A tick is `factor` times smaller from now on; `profile` says so too."""
+        self.profile = profile
+        self.reference *= factor
+        self._open *= factor
+        self._span *= factor
+
+    def place(self, book: OrderBook, side: int, price: int) -> list[Fill]:
+        """A limit order at `price`, wherever that is."""
+        return self._place(book, side, price, is_near=False)
+
     def _far_price(self, side: int) -> int:
         return max(1, int(self.reference * (0.01 if side == BID else 2.0)) + self._rng.randrange(3))
 

@@ -50,7 +50,22 @@ class Caller(ServerConnection):
     """A connection that counts what comes in, control frames too: PING and PONG are messages to the venue's limit."""
 
     incoming_per_s = 0  # 0: not limited
+    is_frozen = False
     _times: deque[float]
+
+    def data_received(self, data: bytes) -> None:
+        if not self.is_frozen:
+            super().data_received(data)
+
+    def mute_pongs(self) -> None:
+        """Answer no PING from now on."""
+        send = self.protocol.send_frame
+
+        def send_others(frame: Frame) -> None:
+            if frame.opcode is not Opcode.PONG:
+                send(frame)
+
+        self.protocol.send_frame = send_others  # type: ignore[method-assign]
 
     def process_event(self, event: Event) -> None:
         super().process_event(event)
@@ -103,6 +118,7 @@ class Link:
         finally:
             end.cancel()
             alive.cancel()
+            self._seam.closed(self)
             self.unsubscribe(list(self.streams))
             with contextlib.suppress(asyncio.CancelledError):
                 await alive
@@ -137,7 +153,7 @@ class Link:
 
     def write(self, data: bytes) -> None:
         """Bytes to the socket, as they are."""
-        if self._connection.state is not State.OPEN:
+        if self._connection.state is not State.OPEN or self._connection.is_frozen:
             return
         transport: Any = self._connection.transport
         transport.write(data)
@@ -152,6 +168,19 @@ class Link:
     def abort(self) -> None:
         """Cut the connection without a word."""
         self._connection.transport.abort()
+
+    def say(self, text: bytes) -> None:
+        """`text` as a message, now and past the seam."""
+        self.flush()
+        self.write(framed(text))
+
+    def freeze(self) -> None:
+        """Nothing passes in either direction any more; the socket stays open."""
+        self._connection.is_frozen = True
+
+    def mute_pongs(self) -> None:
+        """Answer no PING from now on."""
+        self._connection.mute_pongs()
 
     def _pass(self, name: str, text: bytes) -> bool:
         for delay_s, passed in self._seam.frame(self, name, text):

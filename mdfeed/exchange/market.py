@@ -19,7 +19,7 @@ from mdfeed.exchange.matching import ASK, BID, Fill, OrderBook
 from mdfeed.exchange.profiles import Profile, profile_for
 from mdfeed.exchange.streams import Channel, parse_stream
 from mdfeed.exchange.tape import AGG_WINDOW_MS, AggTrade, Tape
-from mdfeed.exchange.truth import Truth
+from mdfeed.exchange.truth import TrueBook, Truth
 from mdfeed.exchange.voices import (
     MS,
     BookVoice,
@@ -38,6 +38,7 @@ LEVELS_A_SIDE = 1200  # more than a limit-1000 snapshot shows
 _LEVELS_IN_ALL = 50_000  # a side, over all instruments: about 1 KB a level
 _CHANGES_IN_ALL = 2_000_000  # of the truth logs, over all instruments
 _ID_HOLE_MAX = 40
+_ERA_IDS = 10_000_000_000  # between the first ids before and after a restart: more than an era uses twice
 _LIQUIDATION_SHARE = 0.02  # of market orders
 
 _ACT, _CUT, _AGGS, _PULSE, _SAY = range(5)
@@ -79,6 +80,7 @@ class Listing:
         self.trades: list[TradeVoice] = []
         self.aggs: list[TradeVoice] = []
         self.forced: list[ForceVoice] = []
+        self.is_listed = True
 
     def voices(self, voice: Voice) -> list[Voice] | None:
         """The list that `voice` is told of changes through; None for one that speaks by the clock alone."""
@@ -91,6 +93,16 @@ class Listing:
             if isinstance(voice, kind):
                 return voices  # type: ignore[return-value]  # the list of this voice's own class
         return None
+
+    def refine(self, voices: list[Voice]) -> None:
+        """A tick ten times smaller from now on, for everything of this instrument."""
+        self.profile = self.profile.finer()
+        self.book.rescale_prices(10)
+        self.truth.rescale_prices(10, self.profile)
+        self.tape.rescale_prices(10)
+        self.flow.rescale_prices(10, self.profile)
+        for voice in voices:
+            voice.rescale_prices(10, self.profile)
 
 
 class Market:
@@ -123,13 +135,14 @@ class Market:
         self._voices: dict[str, Voice] = {}
         self._serial = 0
         self._due: list[tuple[int, int, int, object, object]] = []
+        self._eras = [0]  # what was taken off the market's own ids, since the start and after each restart
         if rate > 0:
             for listing in self._listings.values():
                 self._push(start_ns + listing.flow.gap_ns(), _ACT, listing)
 
     @property
     def symbols(self) -> list[str]:
-        return list(self._listings)
+        return [symbol for symbol, listing in self._listings.items() if listing.is_listed]
 
     @property
     def next_ns(self) -> int | None:
@@ -138,11 +151,21 @@ class Market:
 
     def profile(self, symbol: str) -> Profile | None:
         listing = self._listings.get(symbol)
-        return listing.profile if listing else None
+        return listing.profile if listing and listing.is_listed else None
 
     def truth(self, symbol: str) -> Truth:
-        """The exact past of a symbol's book. KeyError for an unknown symbol."""
+        """The exact past of a symbol's book, by the market's own ids. KeyError for an unknown symbol.
+
+        They are the ids that are said, until a restart: from then on ask `book_at`.
+        """
         return self._listings[symbol].truth
+
+    def book_at(self, symbol: str, said_id: int) -> TrueBook:
+        """The full book at an id as the venue said it, before or after whatever restart. Raises LookupError."""
+        era = (FIRST_ID - said_id + _ERA_IDS // 2 - 1) // _ERA_IDS
+        if not 0 <= era < len(self._eras):
+            raise LookupError(f"{symbol}: id {said_id} was never said")
+        return self._listings[symbol].truth.book_at(said_id + self._eras[era])
 
     def tape(self, symbol: str) -> Tape:
         """What a symbol has traded. KeyError for an unknown symbol."""
@@ -153,10 +176,47 @@ class Market:
         listing = self._listings[symbol]
         bids = streams.levels_text(listing.profile, listing.book.levels(BID, limit))
         asks = streams.levels_text(listing.profile, listing.book.levels(ASK, limit))
+        return self._depth_body(listing, listing.last_id, bids, asks)
+
+    def depth_at(self, symbol: str, limit: int, own_id: int) -> str:
+        """The body of REST `depth` as it was at one of the market's own ids. Raises LookupError."""
+        listing = self._listings[symbol]
+        book = listing.truth.book_at(own_id)
+        bids = streams.levels_text(listing.profile, sorted(book.bids.items(), reverse=True)[:limit])
+        asks = streams.levels_text(listing.profile, sorted(book.asks.items())[:limit])
+        return self._depth_body(listing, own_id, bids, asks)
+
+    def _depth_body(self, listing: Listing, own_id: int, bids: str, asks: str) -> str:
         return (
-            f'{{"lastUpdateId":{listing.last_id},"E":{max(self.now_ns, listing.last_ns) // MS},'
+            f'{{"lastUpdateId":{own_id - self._eras[-1]},"E":{max(self.now_ns, listing.last_ns) // MS},'
             f'"T":{listing.last_ns // MS},"bids":{bids},"asks":{asks}}}'
         )
+
+    # ---- what happens to a venue
+
+    def restart_ids(self) -> None:
+        """The venue's update ids start over, below all that were ever said; books and trades go on."""
+        self._eras.append(self.last_id - FIRST_ID + len(self._eras) * _ERA_IDS)
+        for voice in self._voices.values():
+            voice.id_offset = self._eras[-1]
+
+    def refine(self, symbol: str) -> None:
+        """The symbol's filters change: a tick ten times smaller."""
+        voices = [voice for voice in self._voices.values() if voice.channel.symbol == symbol]
+        self._listings[symbol].refine(voices)
+
+    def delist(self, symbol: str) -> None:
+        """The symbol trades no more, and REST knows it no more."""
+        self._listings[symbol].is_listed = False
+
+    def reference(self, symbol: str) -> float:
+        """The price in ticks that the symbol's orders come around."""
+        return self._listings[symbol].flow.reference
+
+    def place(self, symbol: str, side: int, price: int) -> None:
+        """An order of somebody at `price` ticks, however far from the market."""
+        listing = self._listings[symbol]
+        self._tell(listing, side, listing.flow.place(listing.book, side, price), self.now_ns)
 
     def time_ms(self, now_ms: int) -> int:
         """Events are stamped with the venue's own clock."""
@@ -175,6 +235,7 @@ class Market:
             if channel is None or listing is None:
                 return False
             voice = self._voices[name] = self._voice(name, channel, listing)
+            voice.id_offset = self._eras[-1]
             told = listing.voices(voice)
             if told is not None:
                 told.append(voice)
@@ -243,9 +304,14 @@ class Market:
                 return PulseVoice(name, channel, seed, profile)
 
     def _act(self, listing: Listing, now_ns: int) -> None:
+        if not listing.is_listed:
+            return
         self.events += 1
         side, fills = listing.flow.act(listing.book)
         self._push(now_ns + listing.flow.gap_ns(), _ACT, listing)
+        self._tell(listing, side, fills, now_ns)
+
+    def _tell(self, listing: Listing, side: int, fills: list[Fill], now_ns: int) -> None:
         changes = listing.book.changes
         if not changes:
             return
@@ -296,6 +362,6 @@ class Market:
             self._say(voice, voice.cut(listing.book, now_ns), now_ns)
 
     def _pulse(self, voice: PulseVoice, listing: Listing, now_ns: int) -> None:
-        if voice.listeners:
+        if voice.listeners and listing.is_listed:
             self._say(voice, voice.pulse(listing.tape, listing.flow.reference, now_ns), now_ns)
             self._push(voice.next_cut(now_ns), _PULSE, voice, listing)

@@ -120,6 +120,14 @@ class OrderBook:
         prices = self.asks.prices[:count] if side else self.bids.prices[: -count - 1 : -1]
         return ((price, levels[price].qty) for price in prices)
 
+    def rescale_prices(self, factor: int) -> None:
+        """A tick is `factor` times smaller from now on."""
+        for side in (self.bids, self.asks):
+            side.levels = {price * factor: level for price, level in side.levels.items()}
+            side.prices = [price * factor for price in side.prices]
+        self.orders = {order: (number, price * factor) for order, (number, price) in self.orders.items()}
+        self.changes = [(number, price * factor, qty) for number, price, qty in self.changes]
+
     def _rest(self, order: int, number: int, price: int, qty: int) -> None:
         side = self.side(number)
         level = side.levels.get(price)

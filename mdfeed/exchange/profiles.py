@@ -7,7 +7,7 @@ Refuses to know orders, streams and time.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _TEXTS_MAX = 50_000  # cached price texts an instrument; a drifting market must not grow the cache for ever
 
@@ -42,6 +42,18 @@ class Profile:
         """The opening price in ticks."""
         units: int = 10**self.price_digits
         return max(4, round(self.price * units / self.tick_units))
+
+    def finer(self) -> Profile:
+        """The same instrument with a tick ten times smaller, and so a longer price fraction."""
+        is_room = self.tick_units % 10 == 0
+        return replace(
+            self,
+            tick_units=self.tick_units // 10 if is_room else self.tick_units,
+            price_digits=self.price_digits if is_room else self.price_digits + 1,
+            spread_ticks=self.spread_ticks * 10,
+            reach_ticks=self.reach_ticks * 10,
+            _texts={},
+        )
 
     def price_text(self, ticks: int) -> str:
         text = self._texts.get(ticks)

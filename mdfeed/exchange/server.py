@@ -205,6 +205,7 @@ class SimulatedExchange:
         source = self.source
         while True:
             now_ns = self._clock()
+            self.seam.step(now_ns, source)
             waiting: dict[Link, None] = {}
             for said in source.step(now_ns, _BATCH):
                 for link, name in self._listeners.get(said.stream, ()):
@@ -296,6 +297,8 @@ class SimulatedExchange:
                 link.send(WS_API_PATH, self._desk.call(_text(message), peer).encode())
         except ConnectionClosed:
             pass
+        finally:
+            self.seam.closed(link)
 
 
 def _text(message: str | bytes) -> str:

@@ -187,6 +187,17 @@ class Tape:
             last_id if count else -1,
         )
 
+    def rescale_prices(self, factor: int) -> None:
+        """A tick is `factor` times smaller: the past is told in the new one."""
+        self._make_past()
+        self.last_price *= factor
+        self._open *= factor
+        for agg in (*self.aggs, *((self._pending,) if self._pending is not None else ())):
+            agg.price *= factor
+        for at in range(0, len(self._rows), _ROW):
+            for column in (1, 2, 3, 4, 6, 9):
+                self._rows[at + column] *= factor
+
     def _candle(self, trade: Trade) -> None:
         rows = self._rows
         opened = trade.time_ms - trade.time_ms % MINUTE_MS

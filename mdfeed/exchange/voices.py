@@ -22,14 +22,21 @@ _SLOW_MS = 60
 class Voice:
     """One stream. `listeners` counts who wants it; at zero it is dropped, and a later one starts a new window."""
 
-    def __init__(self, name: str, channel: Channel, seed: str) -> None:
+    id_offset = 0  # between the market's own ids and those that are said
+
+    def __init__(self, name: str, channel: Channel, seed: str, profile: Profile) -> None:
         self.name = name
+        self._profile = profile
         self.channel = channel
         self.listeners = 0
         self._interval_ns = channel.interval_ms * MS
         self._rng = random.Random(f"{seed}:{name}")
         self._phase_ns = self._rng.randrange(max(1, channel.interval_ms)) * MS
         self._last_due_ns = 0
+
+    def rescale_prices(self, factor: int, profile: Profile) -> None:
+        """A tick is `factor` times smaller from now on; `profile` says so too."""
+        self._profile = profile
 
     def next_cut(self, now_ns: int) -> int:
         """When the window that `now_ns` lies in ends."""
@@ -47,6 +54,12 @@ class BookVoice(Voice):
     """A stream cut from the book at intervals; `is_dirty` while something has changed since the last cut."""
 
     is_dirty = False
+    _first_id = _last_id = _prev_id = 0
+
+    def _ids(self) -> tuple[int, int, int]:
+        """U, u, pu as they are said."""
+        by = self.id_offset
+        return self._first_id - by, self._last_id - by, self._prev_id - by
 
     def note(self, update_id: int, changes: list[tuple[int, int, int]], now_ns: int) -> None:
         raise NotImplementedError
@@ -59,10 +72,8 @@ class DiffVoice(BookVoice):
     """`@depth`: what changed since the last cut, as absolute quantities."""
 
     def __init__(self, name: str, channel: Channel, seed: str, profile: Profile, last_id: int) -> None:
-        super().__init__(name, channel, seed)
-        self._profile = profile
+        super().__init__(name, channel, seed, profile)
         self._prev_id = last_id
-        self._first_id = self._last_id = 0
         self._time_ms = 0
         self._bids: dict[int, int] = {}
         self._asks: dict[int, int] = {}
@@ -76,8 +87,13 @@ class DiffVoice(BookVoice):
         for side, price, qty in changes:
             (self._asks if side else self._bids)[price] = qty
 
+    def rescale_prices(self, factor: int, profile: Profile) -> None:
+        super().rescale_prices(factor, profile)
+        self._bids = {price * factor: qty for price, qty in self._bids.items()}
+        self._asks = {price * factor: qty for price, qty in self._asks.items()}
+
     def cut(self, book: OrderBook, now_ns: int) -> str:
-        ids = (self._first_id, self._last_id, self._prev_id)
+        ids = self._ids()
         # Futures send both sides in ascending order of price.
         bids = streams.levels_text(self._profile, sorted(self._bids.items()))
         asks = streams.levels_text(self._profile, sorted(self._asks.items()))
@@ -93,10 +109,8 @@ class PartialVoice(BookVoice):
     """`@depth5|10|20`: the top levels, best first, whenever the book has changed."""
 
     def __init__(self, name: str, channel: Channel, seed: str, profile: Profile, last_id: int) -> None:
-        super().__init__(name, channel, seed)
-        self._profile = profile
+        super().__init__(name, channel, seed, profile)
         self._prev_id = last_id
-        self._first_id = self._last_id = 0
         self._time_ms = 0
 
     def note(self, update_id: int, changes: list[tuple[int, int, int]], now_ns: int) -> None:
@@ -107,7 +121,7 @@ class PartialVoice(BookVoice):
         self._time_ms = now_ns // MS
 
     def cut(self, book: OrderBook, now_ns: int) -> str:
-        ids = (self._first_id, self._last_id, self._prev_id)
+        ids = self._ids()
         count = self.channel.levels
         bids = streams.levels_text(self._profile, book.levels(BID, count))
         asks = streams.levels_text(self._profile, book.levels(ASK, count))
@@ -120,9 +134,13 @@ class TopVoice(Voice):
     """`@bookTicker`: the best bid and ask whenever one of their four numbers has changed."""
 
     def __init__(self, name: str, channel: Channel, seed: str, profile: Profile, book: OrderBook) -> None:
-        super().__init__(name, channel, seed)
-        self._profile = profile
+        super().__init__(name, channel, seed, profile)
         self._top = book.top()
+
+    def rescale_prices(self, factor: int, profile: Profile) -> None:
+        super().rescale_prices(factor, profile)
+        bid, bid_qty, ask, ask_qty = self._top
+        self._top = (bid * factor, bid_qty, ask * factor, ask_qty)
 
     def note(self, update_id: int, top: tuple[int, int, int, int], now_ns: int) -> str | None:
         if top == self._top:
@@ -130,15 +148,12 @@ class TopVoice(Voice):
         self._top = top
         time_ms = now_ns // MS
         # E runs some ms behind T, and steps back between frames.
-        return streams.book_ticker_text(self._profile, update_id, top, time_ms + int(self._rng.random() * 6), time_ms)
+        said_id, event_ms = update_id - self.id_offset, time_ms + int(self._rng.random() * 6)
+        return streams.book_ticker_text(self._profile, said_id, top, event_ms, time_ms)
 
 
 class TradeVoice(Voice):
     """`@trade` and `@aggTrade`."""
-
-    def __init__(self, name: str, channel: Channel, seed: str, profile: Profile) -> None:
-        super().__init__(name, channel, seed)
-        self._profile = profile
 
     def trade(self, trade: Trade, now_ns: int) -> str:
         return streams.trade_text(self._profile, trade, now_ns // MS)
@@ -151,8 +166,7 @@ class ForceVoice(Voice):
     """`@forceOrder`: at most one liquidation a second, the latest of it on the venue, here the first."""
 
     def __init__(self, name: str, channel: Channel, seed: str, profile: Profile) -> None:
-        super().__init__(name, channel, seed)
-        self._profile = profile
+        super().__init__(name, channel, seed, profile)
         self._quiet_until_ns = 0
 
     def note(self, is_sell: bool, price: int, qty: int, now_ns: int) -> str | None:
@@ -164,10 +178,6 @@ class ForceVoice(Voice):
 
 class PulseVoice(Voice):
     """`@ticker`, `@miniTicker`, `@markPrice`: at fixed intervals, whether or not anything changed."""
-
-    def __init__(self, name: str, channel: Channel, seed: str, profile: Profile) -> None:
-        super().__init__(name, channel, seed)
-        self._profile = profile
 
     def pulse(self, tape: Tape, reference: float, now_ns: int) -> str:
         now_ms = now_ns // MS
