@@ -11,8 +11,8 @@ from tests.virtual import MS, World
 
 def ticker_frame(world, volume, quote_volume, close_ns, symbol="BTCUSDT"):
     row = {
-        "e": "24hrTicker", "E": close_ns // MS, "s": symbol, "p": "1", "P": "0.1", "w": "61800.0", "c": "61800.0", "Q": "1",
-        "o": "61000.0", "h": "62500.0", "l": "60100.0", "v": volume, "q": quote_volume,
+        "e": "24hrTicker", "E": close_ns // MS, "s": symbol, "p": "1", "P": "0.1", "w": "61800.0", "c": "61800.0",
+        "Q": "1", "o": "61000.0", "h": "62500.0", "l": "60100.0", "v": volume, "q": quote_volume,
         "O": close_ns // MS - 86_400_000, "C": close_ns // MS, "F": 1, "L": 9, "n": 77,
     }  # fmt: skip
     return json.dumps({"stream": f"{symbol.lower()}@ticker", "data": row}).encode()
