@@ -44,7 +44,8 @@ def history(seed: int, events: int = 60, window: int = 4) -> tuple[bytes, list[b
         if top() != last:
             last = top()
             tickers.append(
-                frame("bookTicker", e="bookTicker", u=update_id, b=str(last[0]), B=str(last[1]), a=str(last[2]), A=str(last[3]))
+                frame("bookTicker", e="bookTicker", u=update_id, b=str(last[0]),
+                      B=str(last[1]), a=str(last[2]), A=str(last[3]))
             )  # fmt: skip
         if update_id % window == 0:
             diffs.append(
@@ -110,7 +111,7 @@ def test_a_diff_that_lies_about_the_top_is_contradicted(seed, at):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 30), st.lists(st.integers(1, 4), min_size=80, max_size=80))
 def test_cutting_batching_and_repeating_frames_change_nothing_of_the_book(seed, repeats):
-    snapshot, diffs, tickers = history(seed)
+    snapshot, diffs, _ = history(seed)
     books = []
     for times in ([1] * 80, repeats):
         feed, line = feed_of(snapshot)
