@@ -81,8 +81,8 @@ def test_a_grid_too_coarse_to_scale_is_given_up() -> None:
     for each in (book, twin):
         each.load_levels(1, rows, rows)
         each.apply_levels(2, 1, 2, *[[(price, "0") for price, _ in rows[1:]] + [("1", "2"), ("7", "2")]] * 2)
-    book.set_digits(9, 0)
+    book.set_digits(2, 0)
     assert_same(book, twin)
     for each in (book, twin):
-        each.apply_levels(3, 2, 3, *[[("1", "3"), ("0.000000001", "1"), ("7", "0"), ("0", "4")]] * 2)
+        each.apply_levels(3, 2, 3, *[[("1", "3"), ("0.01", "1"), ("7", "0"), ("0", "4")]] * 2)
     assert_same(book, twin)
