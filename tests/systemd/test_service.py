@@ -145,7 +145,7 @@ def test_failed_upgrade_brings_the_old_one_back(machine: Machine, wheel: str) ->
 
 def test_back_after_kill_9(machine: Machine) -> None:
     pid, killed_at = show(machine, "MainPID"), time.monotonic()
-    machine.run("kill", "-KILL", pid)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_active(machine, pid)
     assert 4 < time.monotonic() - killed_at < 15  # RestartSec is 5 s
     assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
@@ -153,7 +153,7 @@ def test_back_after_kill_9(machine: Machine) -> None:
 
 def test_hung_loop_is_restarted_by_the_watchdog(machine: Machine) -> None:
     pid = show(machine, "MainPID")
-    machine.run("kill", "-STOP", pid)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
     wait_for(lambda: show(machine, "Result") == "watchdog", f"the watchdog's verdict: {status(machine)}", 20)
     wait_active(machine, pid)
     assert "Watchdog timeout" in machine.run("journalctl", "-u", UNIT, "--no-pager").stdout
