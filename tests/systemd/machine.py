@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 HANDED = Path("/media/handed")
@@ -67,6 +68,10 @@ class Machine:
 
     def __enter__(self) -> Machine:
         for place in self.cgroups:
+            for stale in place.parent.glob(f"{place.name.rpartition('-')[0]}-*"):  # of a run that was killed
+                with suppress(OSError):
+                    for directory in [*sorted(stale.rglob("*/"), reverse=True), stale]:
+                        directory.rmdir()
             place.mkdir()
             for setting in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts a child with none
                 if (place / setting).exists() and (place.parent / setting).exists():
@@ -121,6 +126,7 @@ class Machine:
             text=True,
             timeout=timeout_s,
             check=False,
+            start_new_session=True,  # a signal to "its own group" must not reach the tests
         )
         if check and done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
