@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -37,7 +36,10 @@ class Histogram(Protocol):
 
 
 class Feed(Protocol):
-    """What is read of the heart; `tracks` by symbol, see FeedCollector.of_books for theirs."""
+    """What is read of the heart; `tracks` by symbol, see FeedCollector.of_books for theirs.
+
+    `clock_offset_ns` is read where there is one.
+    """
 
     @property
     def venue(self) -> str: ...
@@ -146,11 +148,23 @@ class FeedCollector(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        yield from self.of_frames()
-        yield from self.of_books()
-        yield from self.of_latency()
-        yield from self.of_lines()
-        yield from self.of_sinks()
+        tracks = list(self.feed.tracks.values())
+        for piece in self.pieces(max(len(tracks), 1)):
+            yield from piece
+
+    def pieces(self, size: int) -> Iterator[Iterable[Metric]]:
+        """What collect() gives, in pieces of at most `size` symbols: a family then comes once a piece."""
+        tracks = list(self.feed.tracks.values())
+        yield self.of_frames()
+        for at in range(0, max(len(tracks), 1), size):
+            yield self.of_books(tracks[at : at + size])
+        yield self.of_latency()
+        yield self.of_lines()
+        yield self.of_sinks()
+        yield self.of_process()
+
+    def of_process(self) -> Iterator[Metric]:
+        """Ourselves: weight, loop, clock, build."""
         if self.governor is not None:
             yield gauge(
                 "mdfeed_rest_weight_used",
@@ -160,6 +174,11 @@ class FeedCollector(Collector):
         if self.lag is not None:
             yield gauge(
                 "mdfeed_event_loop_lag_seconds", "Worst lateness of a timer in the last 15 to 30 s.", self.lag.worst_s
+            )
+        # The estimate is there once the feed has asked the venue for the time.
+        if (offset_ns := getattr(self.feed, "clock_offset_ns", None)) is not None:
+            yield gauge(
+                "mdfeed_clock_offset_seconds", "The venue's clock less ours, as estimated by requests.", offset_ns / 1e9
             )
         info = GaugeMetricFamily("mdfeed_build_info", "1; the version is the label.", labels=["version"])
         info.add_metric([package_version()], 1)
@@ -188,7 +207,7 @@ class FeedCollector(Collector):
         size.add_metric([feed.venue], feed.frame_bytes)
         yield size
 
-    def of_books(self) -> Iterator[Metric]:
+    def of_books(self, tracks: Sequence[Any]) -> Iterator[Metric]:
         labels = ["venue", "symbol"]
         updates = CounterMetricFamily(
             "mdfeed_book_updates", "Depth diffs, by what became of them.", labels=[*labels, "result"]
@@ -211,7 +230,7 @@ class FeedCollector(Collector):
             "mdfeed_venue_delay_seconds", "From the venue's event time to our receipt.", labels=labels
         )
         now_ns = self.now_ns()
-        for track in self.feed.tracks.values():
+        for track in tracks:
             own = [self.feed.venue, track.symbol]
             for result, count in (
                 ("applied", track.applied),
@@ -298,15 +317,3 @@ def latency(name: str, text: str, venue: str, histogram: Histogram) -> Histogram
     family = HistogramMetricFamily(name, text, labels=["venue"])
     family.add_metric([venue], [*buckets, ("+Inf", histogram.count)], histogram.sum_ns / 1e9)
     return family
-
-
-class Exposition:
-    """`render()` is what /metrics answers: the feed's families and process_*."""
-
-    def __init__(self, collector: FeedCollector) -> None:
-        self.registry = CollectorRegistry()
-        self.registry.register(collector)
-        ProcessCollector(registry=self.registry)
-
-    def render(self) -> bytes:
-        return generate_latest(self.registry)

@@ -15,11 +15,14 @@ from typing import Any
 from mdfeed import sinks, venues
 from mdfeed._feed import Feed
 from mdfeed._line import Line
+from mdfeed.api import Api
 from mdfeed.config import Config, mask
 from mdfeed.dial import dial
 from mdfeed.errors import VenueError
+from mdfeed.exposition import Exposition
+from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
-from mdfeed.metrics import Exposition, FeedCollector, LoopLag, package_version
+from mdfeed.metrics import FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.refusals import Backoff, of_exception
 from mdfeed.rest import Rest
@@ -67,6 +70,7 @@ class Service:
         self.snapshots = Snapshots(self.feed, self.venue, self.rest, flush=self.sink.flush)
         self.streams: list[Stream] = []
         self.lag = LoopLag()
+        self.api = Api(self.feed, config.order_book_depth)
         collector = FeedCollector(self.feed, self.streams, [self.sink], self.rest, self.lag)
         self.http = HttpServer(
             config.http.host,
@@ -74,6 +78,9 @@ class Service:
             health=self.health,
             ready=self.ready,
             metrics=Exposition(collector).render,
+            api=self.api,
+            gate=Gate(config.http.auth),
+            tls=tls_context(config),
         )
         self._stopping = asyncio.Event()
 
