@@ -10,7 +10,6 @@ The rule that decides about a diff is the Book's; what follows from its answer i
 Nothing here reads a clock, opens a socket or knows JSON.
 """
 
-from libc.stdint cimport INT64_MAX
 from libc.string cimport memset, strcmp
 
 cdef enum:
@@ -263,7 +262,7 @@ cdef class Track(Trust):
         cdef int64_t least = 2 * self._publisher.depth
         cdef int side
         for side in range(2):
-            if self.book._sides[side].horizon != INT64_MAX and self.book.count_verified(side, least) < least:
+            if not self.book.is_whole(side) and self.book.count_verified(side, least) < least:
                 return True
         return False
 

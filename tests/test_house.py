@@ -26,7 +26,8 @@ FLOORS = [
     "venues",
     "_fuse _proof _publish _sync _tape _trust _track _feed",
     "_line refusals dial stream rest snapshots redis_url sinks capture containers player exchange embedded"
-    " httphead gate http api metrics exposition logs notify lease service",
+    " httphead gate http api metrics exposition logs notify lease service session layout lines clock figures backfill"
+    " forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]
