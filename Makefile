@@ -10,7 +10,7 @@ INSTALL = MDFEED_BUILT=1 $(BIN)/pip install -q --no-build-isolation -e
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test lint types format sanitize annotate bench bench-smoke clean
+.PHONY: help dev demo test test-systemd lint types format sanitize annotate bench bench-smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,7 +51,10 @@ demo: .venv/demo  ## the whole thing on this machine: simulated exchange, daemon
 	$(BIN)/mdfeed demo $(ARGS)
 
 test: .venv/test  ## the whole test suite (ARGS="-k book")
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not systemd' $(ARGS)
+
+test-systemd: .venv/test  ## installer and unit on a real systemd, in fresh namespaces (root; skips with a reason elsewhere)
+	$(BIN)/python -m pytest -m systemd tests/systemd $(ARGS)
 
 lint: .venv/lint types  ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .
