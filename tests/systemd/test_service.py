@@ -167,6 +167,7 @@ def test_reload_keeps_the_process(machine: Machine) -> None:
 
 
 def test_stops_within_5_s_with_0(machine: Machine) -> None:
+    execute_daemon(machine)
     begun = time.monotonic()
     machine.run("systemctl", "stop", UNIT)
     assert time.monotonic() - begun < 5
