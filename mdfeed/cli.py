@@ -125,17 +125,18 @@ def door() -> None:
 @click.option("--venue", help="Exchange and dialect, such as binance-usdm.")
 @click.option("--redis-url", help="redis://, rediss:// or unix:// URL.")
 @click.option("--http", type=address_of, metavar="HOST:PORT", help="Address of /health, /ready and /metrics.")
+@click.option("--takeover", is_flag=True, help="Take over from another daemon that publishes the same symbols.")
 @common
 @click.pass_context
 def serve(context: click.Context, config: Path | None, symbols: list[str] | None, venue: str | None,
-          redis_url: str | None, http: tuple[str | None, int] | None) -> int:  # fmt: skip
+          redis_url: str | None, http: tuple[str | None, int] | None, takeover: bool) -> int:  # fmt: skip
     """Run the daemon: exchange to Redis, until interrupted."""
     host, port = http or (None, None)
     options = {"symbols": symbols, "venue": venue, "redis_url": redis_url, "http.host": host, "health_port": port}
     effective = effective_config(context, config, options)
     from mdfeed import serve as verb
 
-    return verb.run(effective)
+    return verb.run(effective, takeover)
 
 
 @door.command()

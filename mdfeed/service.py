@@ -15,6 +15,7 @@ from typing import Any
 from mdfeed import sinks, venues
 from mdfeed._feed import Feed
 from mdfeed._line import Line
+from mdfeed._valve import Valve
 from mdfeed.api import Api
 from mdfeed.config import Config, mask
 from mdfeed.dial import dial
@@ -22,6 +23,7 @@ from mdfeed.errors import VenueError
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
+from mdfeed.lease import Leases
 from mdfeed.metrics import FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.refusals import Backoff, of_exception
@@ -43,10 +45,11 @@ class Service:
     """One venue's symbols, from the sockets to the sinks, as `config` says.
 
     `run` serves until its task is cancelled or `stop` is called, then ends in order. Raises ConfigError for what the
-    configuration cannot mean and MdfeedError when the HTTP port is taken, both before anything has connected.
+    configuration cannot mean and MdfeedError when the HTTP port is taken, both before anything has connected; and
+    MdfeedError when another daemon holds a symbol's lease, before anything is published (`takeover`: take it).
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, takeover: bool = False) -> None:
         self.config = config
         self.venue = venues.get(config.venue)
         self.feed = Feed(
@@ -64,7 +67,14 @@ class Service:
             epoch=time.time_ns() // 1_000_000,
             outputs=frozenset(config.redis.outputs),
         )
-        self.feed.attach(self.sink.outbox)
+        self.outbox, self.leases = self.sink.outbox, None
+        if config.redis.leases and self.sink.name == "redis":
+            self.outbox = valve = Valve(self.sink.outbox)
+            index_of = self.feed.instruments.index
+            self.leases = Leases(
+                config.redis_url, valve, self.feed.tracks.keys, index_of, self._say_again, takeover=takeover
+            )
+        self.feed.attach(self.outbox)
         self.sink.on_ready = self._refresh
         self.rest = Rest(config.exchange_rest_url)
         self.snapshots = Snapshots(self.feed, self.venue, self.rest, flush=self.sink.flush)
@@ -103,6 +113,8 @@ class Service:
     def ready(self) -> tuple[int, dict[str, Any]]:
         """Ready: the sink answers and every configured book is LIVE or PROVED (a silent one is STALE)."""
         reasons = [] if self.sink.is_connected else [f"{self.sink.name}: not connected"]
+        if self.leases is not None and self.sink.is_connected:
+            reasons += self.leases.reasons()
         for symbol, track in self.feed.tracks.items():
             if track.state not in GOOD:
                 reasons.append(f"{symbol}: {track.state} ({track.reason})")
@@ -134,7 +146,9 @@ class Service:
             inward = asyncio.create_task(self._inward(), name="venue")
             outward = asyncio.create_task(self._outward(), name="sink and clock")
             stopping = asyncio.create_task(self._stopping.wait(), name="stop")
-            tasks = (inward, outward, stopping)
+            tasks = [inward, outward, stopping]
+            if self.leases is not None:
+                tasks.append(asyncio.create_task(self.leases.run(), name="leases"))
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -147,7 +161,9 @@ class Service:
                 self._log_events()
                 self.sink.flush()
                 await self.sink.close(SINK_CLOSE_S)
-            for task in (inward, outward):
+                if self.leases is not None:
+                    await self.leases.close()
+            for task in tasks:
                 if not task.cancelled() and task.exception() is not None:
                     raise task.exception()  # type: ignore[misc]
             log.info("stopped")
@@ -201,7 +217,15 @@ class Service:
 
     def _refresh(self) -> None:
         """The sink's far side is there (again): everything is said anew."""
-        self.feed.refresh(self.sink.outbox, time.time_ns())
+        if self.leases is not None:
+            self.leases.doubt()  # it may have forgotten whose they are: _say_again follows once they are confirmed
+        self.feed.refresh(self.outbox, time.time_ns())
+        self.sink.flush()
+
+    def _say_again(self, symbols: list[str]) -> None:
+        """These symbols may be published (again)."""
+        for symbol in symbols:
+            self.feed.tracks[symbol].refresh(time.time_ns())
         self.sink.flush()
 
     # ---- the venue's side
