@@ -135,7 +135,7 @@ def serve(context: click.Context, config: Path | None, symbols: list[str] | None
     effective = effective_config(context, config, options)
     from mdfeed import serve as verb
 
-    return verb.run(effective)
+    return verb.run(effective, lambda: effective_config(context, config, options))
 
 
 @door.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 
 import uvloop
 
@@ -18,17 +19,28 @@ from mdfeed.service import Service
 log = logging.getLogger(__name__)
 
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after an end in order. Raises ConfigError or MdfeedError (a taken port)."""
+def run(config: Config, read: Callable[[], Config]) -> int:
+    """Serve until SIGTERM or SIGINT; 0 after an end in order. Raises ConfigError or MdfeedError (a taken port).
+
+    `read` loads the configuration again: SIGHUP takes over its symbols.
+    """
     set_up_logging(config.log.level, config.log.format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config))
+        runner.run(_serve(config, read))
     return 0
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, read: Callable[[], Config]) -> None:
     service = Service(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)
+    reloads: set[asyncio.Task[None]] = set()  # a loop keeps no task alive by itself
+
+    def reload() -> None:
+        task = loop.create_task(service.reload(read))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     await service.run()
