@@ -80,10 +80,9 @@ class Layout:
         for symbol in wanted:
             if symbol in placed:
                 continue
-            shard = next((shard for shard in shards if len(shard) < most), None)
-            if shard is None:
-                shards.append(shard := {})
-            shard[symbol] = None
+            if all(len(shard) >= most for shard in shards):
+                shards.append({})
+            next(shard for shard in shards if len(shard) < most)[symbol] = None
 
     def _copies(self, name: str, symbols: list[str], channels: list[str]) -> list[LinePlan]:
         most = len(symbols) * len(channels)

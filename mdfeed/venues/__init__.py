@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -79,7 +80,7 @@ class TickerRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Venue:
+class Venue(ABC):
     """One venue. A family's module derives from it and fills in requests and parsers."""
 
     name: str
@@ -98,32 +99,35 @@ class Venue:
     # Path endings of a configured URL that say nothing about the host.
     ENDINGS: ClassVar[tuple[str, ...]] = ("/stream", "/ws")
 
-    def decoder(self, instruments: Instruments) -> Decoder:
-        raise NotImplementedError
+    @abstractmethod
+    def decoder(self, instruments: Instruments) -> Decoder: ...
 
-    def depth_request(self, symbol: str, limit: int) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def depth_request(self, symbol: str, limit: int) -> Request: ...
 
-    def exchange_info_request(self) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def exchange_info_request(self) -> Request: ...
 
-    def ticker_request(self, symbol: str) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def ticker_request(self, symbol: str) -> Request: ...
 
-    def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request: ...
 
-    def agg_trades_request(self, symbol: str, from_id: int, limit: int) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def agg_trades_request(self, symbol: str, from_id: int, limit: int) -> Request: ...
 
-    def time_request(self) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def time_request(self) -> Request: ...
 
-    def parse_exchange_info(self, body: bytes) -> dict[str, Filters]:
-        raise NotImplementedError
+    @abstractmethod
+    def parse_time(self, body: bytes) -> int: ...
 
-    def parse_ticker(self, body: bytes) -> TickerRow:
-        raise NotImplementedError
+    @abstractmethod
+    def parse_exchange_info(self, body: bytes) -> dict[str, Filters]: ...
+
+    @abstractmethod
+    def parse_ticker(self, body: bytes) -> TickerRow: ...
 
     def stream(self, symbol: str, channel: str) -> str:
         """Name of one stream; all-market channels ("!...") are their own."""
