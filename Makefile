@@ -10,7 +10,7 @@ INSTALL = MDFEED_BUILT=1 $(BIN)/pip install -q --no-build-isolation -e
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-systemd lint types format sanitize annotate bench bench-smoke clean
+.PHONY: help dev demo test test-systemd promtool security-score lint types format sanitize annotate bench bench-smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,12 @@ test: .venv/test  ## the whole test suite (ARGS="-k book")
 
 test-systemd: .venv/test  ## installer and unit on a real systemd, in fresh namespaces (root; skips with a reason elsewhere)
 	$(BIN)/python -m pytest -m systemd tests/systemd $(ARGS)
+
+promtool:  ## check and test the Prometheus files
+	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules.yml alerts.yml && promtool test rules alerts_test.yml
+
+security-score:  ## what systemd says of the unit's exposure: 1.1 or lower, 0.9 with the loopback-only drop-in
+	scripts/security-score.sh
 
 lint: .venv/lint types  ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .

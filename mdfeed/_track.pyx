@@ -20,6 +20,7 @@ from mdfeed._parse import KIND
 cdef enum:
     FIRST_RETRY_MS = 500
     LAST_RETRY_MS = 30_000
+    LINE_ATTEMPTS = 1               # what was lost on a line waits no longer than the second retry
     CHECK_LIMIT = 5                 # levels of the cheapest snapshot: its id tells silence from deafness
 
 cdef int64_t S = 1_000_000_000
@@ -178,6 +179,10 @@ cdef class Track(Trust):
             self._retry_ns = now_ns
             self._is_in_flight = False
         else:
+            # What a line does to a book says nothing against the next snapshot: only a venue that contradicts itself
+            # is asked ever more seldom.
+            if strcmp(reason, b"proof_mismatch") != 0 and strcmp(reason, b"crossed") != 0:
+                self._attempts = min(self._attempts, LINE_ATTEMPTS)
             self.back_off(now_ns)
         Trust.suspect(self, reason, now_ns, keep_buffer)
 

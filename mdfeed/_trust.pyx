@@ -17,6 +17,7 @@ cdef int64_t AHEAD_NS = 60 * S      # a trade this far ahead of our clock is no 
 cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict while diffs flow
 cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that is not good stay in sight
 cdef int64_t REPUBLISH_NS = 60 * S
+cdef int32_t RELIABLE_RUN = 3
 
 
 cdef int64_t power_of_ten(int exponent) noexcept nogil:
@@ -67,7 +68,7 @@ cdef class Trust:
     cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept:
         cdef int64_t matches = self._proof.match, mismatches = self._proof.mismatch
         self._touch(message, recv_ns)
-        if self._proof.witnessed(line, &message.bbo):
+        if self._proof.witnessed(line, &message.bbo, message.ts_event):
             self._weigh_proof(recv_ns, matches, mismatches)
         if message.bbo.update_id > self._bbo.update_id:
             self._bbo = message.bbo
@@ -179,7 +180,8 @@ cdef class Trust:
                     self.enter(S_LIVE, b"proof_unreliable", now_ns)
         elif self._proof.match > matches:
             self._match_ns = now_ns
-            if self._state == S_LIVE and not self._fuse.is_blown:
+            # Once the proof was found unreliable, one match may be chance.
+            if self._state == S_LIVE and (not self._fuse.is_blown or self._proof.matches_in_a_row >= RELIABLE_RUN):
                 self.enter(S_PROVED, b"book_ticker", now_ns)
 
     cdef void publish(self, int64_t now_ns) noexcept:

@@ -1,12 +1,21 @@
+<<<<<<< HEAD
 """The fuse: how often a contradiction is believed."""
 
 from __future__ import annotations
 
 from mdfeed._fuse import REARM_NS, Fuse
+=======
+"""When contradictions of the proof are no longer believed, and when they are again."""
+
+from __future__ import annotations
+
+from mdfeed._fuse import FORGET_NS, PER_SYMBOL, REARM_FIRST_NS, REARM_LAST_NS, SHARE_LEAST, Fuse
+>>>>>>> faults
 
 S = 10**9
 
 
+<<<<<<< HEAD
 def test_three_resyncs_of_a_symbol_in_ten_minutes_are_believed():
     fuse = Fuse(lambda: 500)
     assert [fuse.allows("BTCUSDT", n * 60 * S) for n in range(4)] == [True, True, True, False]
@@ -38,3 +47,44 @@ def test_it_closes_again_after_a_quiet_while():
     assert not fuse.rearm(REARM_NS + 10)
     assert fuse.rearm(2 * REARM_NS)
     assert fuse.allows("BTCUSDT", 2 * REARM_NS)
+=======
+def blow(fuse: Fuse, now_ns: int) -> None:
+    while fuse.allows("A", now_ns):
+        assert not fuse.is_blown
+    assert fuse.is_blown
+
+
+def test_one_symbol_is_believed_three_times():
+    fuse = Fuse(lambda: 500)
+    assert [fuse.allows("A", S) for _ in range(PER_SYMBOL + 1)] == [True] * PER_SYMBOL + [False]
+
+
+def test_many_symbols_at_once_blow_it():
+    fuse = Fuse(lambda: 4)
+    assert [fuse.allows(name, S) for name in "ABCD"] == [True] * SHARE_LEAST + [False]
+
+
+def test_the_quiet_that_closes_it_doubles_each_time_it_was_too_short():
+    fuse = Fuse(lambda: 500)
+    now_ns = 1000 * S
+    waits = []
+    for _ in range(12):
+        blow(fuse, now_ns)
+        start_ns = now_ns
+        while not fuse.rearm(now_ns):
+            now_ns += S
+        waits.append((now_ns - start_ns) // S - 1)
+    assert waits[:4] == [REARM_FIRST_NS // S * 2**i for i in range(4)]
+    assert waits[-1] == REARM_LAST_NS // S
+
+
+def test_an_hour_without_contradiction_is_a_new_start():
+    fuse = Fuse(lambda: 500)
+    for now_ns in (1000 * S, 1010 * S, 1030 * S):
+        blow(fuse, now_ns)
+        assert fuse.rearm(now_ns + 16 * S)
+    later_ns = 1030 * S + FORGET_NS + 2 * S
+    blow(fuse, later_ns)
+    assert not fuse.rearm(later_ns + REARM_FIRST_NS)
+    assert fuse.rearm(later_ns + REARM_FIRST_NS + 1)
+>>>>>>> faults
