@@ -7,11 +7,11 @@ import signal
 from pathlib import Path
 
 import redis.asyncio as redis
-from tests.integration.daemon import serving
-from tests.integration.test_serve import write_config
 
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.exchange.server import SimulatedExchange
+from tests.integration.daemon import serving
+from tests.integration.test_serve import write_config
 
 
 async def test_the_second_exits_1_and_kill_9_is_succeeded_at_once(tmp_path: Path) -> None:
