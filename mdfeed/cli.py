@@ -149,7 +149,7 @@ def serve(context: click.Context, config: Path | None, symbols: list[str] | None
 def demo(context: click.Context, seconds: float | None, no_ui: bool, symbols: list[str] | None,
          capture: Path | None) -> int:  # fmt: skip
     """Run the daemon with an embedded Redis and a simulated exchange."""
-    log_plainly(context, "warning")
+    log_plainly(context, "info" if no_ui else "warning")
     from mdfeed import demo as verb
 
     return verb.run(seconds, not no_ui, symbols, capture)
