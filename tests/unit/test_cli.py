@@ -39,6 +39,7 @@ COMMANDS = [
     ["sim"],
     ["replay"],
     ["inspect"],
+    ["doctor"],
     ["config"],
     ["config", "check"],
     ["config", "show"],
@@ -88,7 +89,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 
 def test_the_commands_are_those_of_the_contract_so_far() -> None:
-    assert list(door.commands) == ["serve", "demo", "sim", "replay", "inspect", "config"]
+    assert list(door.commands) == ["serve", "demo", "sim", "replay", "inspect", "doctor", "config"]
 
 
 def test_serve_passes_the_effective_configuration(verb: Any, tmp_path: Path) -> None:
