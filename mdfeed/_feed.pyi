@@ -5,6 +5,7 @@ from typing import NamedTuple
 from mdfeed._encode import Outbox
 from mdfeed._fuse import Fuse
 from mdfeed._parse import Instruments
+from mdfeed._races import Alarm, Race
 from mdfeed._publish import Publisher
 from mdfeed._stats import Histogram
 from mdfeed._sync import Budget
@@ -65,6 +66,22 @@ class Feed:
 
     def lost(self, line: int, now_ns: int) -> None:
         """A connection is gone."""
+
+    def alarms(self, now_ns: int) -> list[Alarm]:
+        """Streams that should have spoken by now, by what they and the symbol's other streams have shown."""
+
+    @property
+    def races(self) -> dict[str, Race]:
+        """Race by line's name, over all its connections."""
+
+    @property
+    def clock_offset_ns(self) -> int:
+        """Our clock less the venue's, by which venue delays are corrected; 0 until told."""
+
+    @clock_offset_ns.setter
+    def clock_offset_ns(self, offset_ns: int) -> None: ...
+    def take_least_delay(self) -> int | None:
+        """The least receipt less event time of any frame since the last call, uncorrected; None without a frame."""
 
     def receive(self, line: int, frame: bytes, recv_ns: int) -> int:
         """Take one text frame; returns the status's number (`_types.pxd`). Never raises for what a frame holds."""

@@ -1,31 +1,21 @@
 # Which frames a symbol's book takes, from which line, and when it needs a snapshot.
 
 from mdfeed._book cimport Book
+from mdfeed._slots cimport Slots
 from mdfeed._sync cimport FrameBuffer
 from mdfeed._trust cimport Trust
 from mdfeed._types cimport *
 
 
-cdef struct Slot:
-    # What one line has brought of this symbol's diffs.
-    int32_t line                # -1: free
-    int32_t old_run             # diffs in a row that chain to each other but are old to the book
-    int64_t last_id             # newest diff of this line, 0 before the first
-    int64_t last_ns             # when it came
-
-
-cdef enum:
-    SLOTS = 8
-
-
 cdef class Track(Trust):
     cdef readonly Book shadow               # a newer snapshot on its way to the book's id, or None
     cdef readonly FrameBuffer buffer        # raw diffs: for the join, for a parked gap, for a shadow
-    cdef Slot _slots[8]
+    cdef readonly Slots slots               # what each line has brought
     cdef bint _has_diffs
     cdef bint _is_lineless                  # the last line that carried the diffs is gone
     cdef bint _is_shadowing                 # diffs are also held, for a shadow that was asked for
     cdef bint _is_in_flight
+    cdef bint _is_depth_silent              # not told yet: diffs are silent, though bookTicker shows that there are some
     cdef int64_t _parked_ns                 # since when a gap waits for another line; 0: none
     cdef int64_t _opened_ns                 # since when a line carries the diffs; 0: none
     cdef int64_t _requested_ns
@@ -52,10 +42,7 @@ cdef class Track(Trust):
     cdef void drop_shadow(self, int64_t now_ns) noexcept
     cdef void back_off(self, int64_t now_ns) noexcept
 
-    cdef Slot *_slot(self, int32_t line) noexcept nogil
     cdef void _hold(self, int32_t line, const char *data, int32_t size, int64_t recv_ns) noexcept
-    cdef bint _can_another_line_fill(self, int32_t line, const Update *update, int64_t now_ns) noexcept nogil
-    cdef bint _have_ids_restarted(self) noexcept nogil
     cdef void _moved(self, const Message *message, int64_t recv_ns, bint is_held) noexcept
     cdef int64_t patience_ns(self) noexcept nogil
     cdef bint _is_horizon_thin(self) noexcept

@@ -1,6 +1,7 @@
 from typing import Any
 
 from mdfeed._book import Book
+from mdfeed._slots import Slots
 from mdfeed._sync import FrameBuffer
 from mdfeed._trust import Trust
 
@@ -9,6 +10,7 @@ class Track(Trust):
 
     shadow: Book | None
     buffer: FrameBuffer
+    slots: Slots
     stale: int
     gaps: int
     overlaps: int
@@ -30,6 +32,9 @@ class Track(Trust):
 
     def lost(self, line: int, now_ns: int) -> None:
         """The line is gone: its share of the evidence goes with it."""
+
+    def alarms(self, now_ns: int) -> list[tuple[str, int]]:
+        """(kind, line) of streams that should have spoken by now; line -1: whichever carries them."""
 
     def tick(self, now_ns: int) -> None:
         """Once a second or so: what follows from time alone."""

@@ -8,6 +8,8 @@ trades and its 24 h figures; which frames the book takes, and from which line, i
 
 from libc.string cimport memset, strcmp
 
+from mdfeed._pulse cimport beat
+
 from mdfeed._publish import STATES
 
 cdef int64_t S = 1_000_000_000
@@ -54,6 +56,7 @@ cdef class Trust:
             if step > 0:
                 self._cadence_ns += (step - self._cadence_ns) * 0.05
         self.last_frame_ns = recv_ns
+        beat(&self._pulses[<int>message.kind], recv_ns)
         self._quiet_run = 0
         if message.ts_event:
             self._delay_ns = recv_ns - message.ts_event
@@ -68,6 +71,8 @@ cdef class Trust:
             self._weigh_proof(recv_ns, matches, mismatches)
         if message.bbo.update_id > self._bbo.update_id:
             self._bbo = message.bbo
+            if self._ahead_ns == 0 and self._bbo.update_id > self.book.last_id:
+                self._ahead_ns = recv_ns
             if self.is_good():
                 self.bbo_seq += 1
                 self._publisher.bbo(self.instrument, &self._bbo, self.bbo_seq, message.ts_event, recv_ns)
@@ -161,6 +166,7 @@ cdef class Trust:
         self._crossed_run = 0
         self._proof.reset()
         self._bbo.update_id = 0     # ids may have started over
+        self._ahead_ns = 0
         self.enter(S_SUSPECT, reason, now_ns)
 
     cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept:
@@ -260,7 +266,7 @@ cdef class Trust:
 
     @property
     def venue_delay_ns(self):
-        return self._delay_ns if self.last_frame_ns else None
+        return self._delay_ns - self.clock_offset_ns if self.last_frame_ns else None
 
     def trade_summary(self):
         """Count and exact sums of the market trades seen (see Tape.summary), or None."""

@@ -136,7 +136,7 @@ def serve(context: click.Context, config: Path | None, symbols: list[str] | None
     effective = effective_config(context, config, options)
     from mdfeed import serve as verb
 
-    return verb.run(effective, takeover)
+    return verb.run(effective, lambda: effective_config(context, config, options), takeover)
 
 
 @door.command()

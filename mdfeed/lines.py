@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from mdfeed._clock import now_ns
 from mdfeed._line import Line
 from mdfeed.dial import dial
 from mdfeed.errors import VenueError
@@ -89,7 +89,7 @@ class Lines:
         max_age_s: float = 23 * 3600.0,
         reconnect_delay_ms: int = 1000,
         max_reconnect_delay_ms: int = 60_000,
-        now_ns: Callable[[], int] = time.time_ns,
+        now_ns: Callable[[], int] = now_ns,
         patience: Patience | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:

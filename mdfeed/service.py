@@ -9,27 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from mdfeed import sinks, venues
+from mdfeed._clock import now_ns
 from mdfeed._feed import Feed
-from mdfeed._line import Line
 from mdfeed._valve import Valve
 from mdfeed.api import Api
+from mdfeed.clock import ClockWatch
 from mdfeed.config import Config, mask
-from mdfeed.dial import dial
-from mdfeed.errors import VenueError
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
 from mdfeed.lease import Leases
+from mdfeed.lines import Lines
 from mdfeed.metrics import FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
-from mdfeed.refusals import Backoff, of_exception
 from mdfeed.rest import Rest
+from mdfeed.roster import Roster
 from mdfeed.snapshots import Snapshots
-from mdfeed.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,14 @@ class Service:
             )
         self.feed.attach(self.outbox)
         self.sink.on_ready = self._refresh
-        self.rest = Rest(config.exchange_rest_url)
-        self.snapshots = Snapshots(self.feed, self.venue, self.rest, flush=self.sink.flush)
-        self.streams: list[Stream] = []
+        self.rest = Rest(config.exchange_rest_url, now_ns=now_ns)
+        self.snapshots = Snapshots(self.feed, self.venue, self.rest, flush=self.sink.flush, now_ns=now_ns)
+        self.lines = self._lines()
+        self.roster = Roster(config, self.feed, self.venue, self.rest, self.lines, self.sink.flush)
+        self.clock = ClockWatch(self.feed, self.venue, self.rest)
         self.lag = LoopLag()
         self.api = Api(self.feed, config.order_book_depth)
-        collector = FeedCollector(self.feed, self.streams, [self.sink], self.rest, self.lag)
+        collector = FeedCollector(self.feed, self.lines.streams, [self.sink], self.rest, self.lag, now_ns)
         self.http = HttpServer(
             config.http.host,
             config.health_port,
@@ -94,11 +96,37 @@ class Service:
         )
         self._stopping = asyncio.Event()
 
+    def _lines(self) -> Lines:
+        config = self.config
+        depth = "depth" if config.depth_stream == "250ms" else f"depth@{config.depth_stream}"
+        return Lines(
+            self.venue,
+            self.feed,
+            [depth if channel.startswith("depth") else channel for channel in self.venue.default_channels],
+            flush=self.sink.flush,
+            ws_url=config.exchange_ws_url,
+            routes=config.exchange_routes,
+            transport=config.transport,
+            max_streams=config.lines.max_streams,
+            redundancy=config.lines.redundancy,
+            max_age_s=config.lines.max_age_h * 3600.0,
+            reconnect_delay_ms=config.reconnect_delay_ms,
+            max_reconnect_delay_ms=config.max_reconnect_delay_ms,
+        )
+
     # ---- what is asked from outside
 
     def stop(self) -> None:
         """End `run` in order."""
         self._stopping.set()
+
+    async def reload(self, read: Callable[[], Config]) -> None:
+        """Take over the symbols of the configuration that `read` loads; a mistake in it is logged, nothing else."""
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            await self.roster.reload(read)
+        finally:
+            notify("READY=1")
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """The event loop turns, or this would not answer; that is all it says."""
@@ -118,6 +146,7 @@ class Service:
         for symbol, track in self.feed.tracks.items():
             if track.state not in GOOD:
                 reasons.append(f"{symbol}: {track.state} ({track.reason})")
+        reasons += self.roster.unknown.values()
         if self._stopping.is_set():
             reasons.append("stopping")
         return (503, {"status": "not_ready", "reasons": reasons}) if reasons else (200, {"status": "ready"})
@@ -170,10 +199,12 @@ class Service:
 
     async def _inward(self) -> None:
         """Everything that comes from the venue."""
+        await self.roster.open()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.snapshots.run(), name="snapshots")
-            group.create_task(self._seed_figures(), name="24 h figures")
-            group.create_task(self._serve_lines(group), name="lines")
+            group.create_task(self.roster.run(), name="symbols")
+            group.create_task(self.lines.run(), name="lines")
+            group.create_task(self.clock.run(), name="clocks")
 
     async def _outward(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -183,7 +214,7 @@ class Service:
 
     async def _tick(self) -> None:
         while True:
-            self.feed.tick(time.time_ns())
+            self.feed.tick(now_ns())
             self._log_events()
             self.sink.flush()
             await asyncio.sleep(TICK_S)
@@ -206,6 +237,8 @@ class Service:
         events = self.feed.publisher.events
         while events:
             event = events.popleft()
+            if event.kind == "shutdown":
+                self.lines.roll_over(event.detail["line"], "shutdown")
             level = logging.INFO if event.kind in ROUTINE else logging.WARNING
             if event.kind == "state":
                 state, reason, last_id = event.detail.values()
@@ -219,83 +252,11 @@ class Service:
         """The sink's far side is there (again): everything is said anew."""
         if self.leases is not None:
             self.leases.doubt()  # it may have forgotten whose they are: _say_again follows once they are confirmed
-        self.feed.refresh(self.outbox, time.time_ns())
+        self.feed.refresh(self.outbox, now_ns())
         self.sink.flush()
 
     def _say_again(self, symbols: list[str]) -> None:
         """These symbols may be published (again)."""
         for symbol in symbols:
-            self.feed.tracks[symbol].refresh(time.time_ns())
+            self.feed.tracks[symbol].refresh(now_ns())
         self.sink.flush()
-
-    # ---- the venue's side
-
-    async def _serve_lines(self, group: asyncio.TaskGroup) -> None:
-        routes = await self._choose_routes()
-        depth = "depth" if self.config.depth_stream == "250ms" else f"depth@{self.config.depth_stream}"
-        channels = [depth if channel.startswith("depth") else channel for channel in self.venue.default_channels]
-        plans = self.venue.plan(
-            self.config.symbols,
-            channels,
-            ws_url=self.config.exchange_ws_url,
-            routes=routes,
-            max_streams=self.config.lines.max_streams,
-        )
-        for plan in plans:
-            stream = Stream(
-                plan,
-                self.venue,
-                self.feed,
-                flush=self.sink.flush,
-                transport=self.config.transport,
-                reconnect_delay_ms=self.config.reconnect_delay_ms,
-                max_reconnect_delay_ms=self.config.max_reconnect_delay_ms,
-            )
-            self.streams.append(stream)
-            group.create_task(stream.run(), name=f"line {plan.name}")
-
-    async def _choose_routes(self) -> str:
-        """ "split" or "single": as configured; "auto" asks a host that is not the venue's own which it serves."""
-        routes, url = self.config.exchange_routes, self.config.exchange_ws_url
-        if routes != "auto" or self.venue.base_url(url) == self.venue.base_url():
-            return routes
-        probe = self.venue.plan(self.config.symbols[:1], ["bookTicker"], ws_url=url, routes="split")[0]
-        if not probe.route:
-            return "single"
-        backoff = Backoff(self.config.reconnect_delay_ms / 1000, self.config.max_reconnect_delay_ms / 1000)
-        while True:
-            try:
-                connection = await dial(self.config.transport, probe.url, lambda: Line(_Nobody(), 0, lambda: None))
-            except (OSError, VenueError) as error:
-                refusal = of_exception(error)
-                if refusal.reason == "not_found":
-                    log.info("%s has no separate routes: one connection for all channels", url)
-                    return "single"
-                log.warning("no route to the venue at %s: %s; retrying", url, refusal.text)
-                await asyncio.sleep(backoff.wait_s(refusal))
-            else:
-                await connection.close()
-                return "split"
-
-    async def _seed_figures(self) -> None:
-        """24 h figures from REST, so that they are there before the venue's own stream has said anything."""
-        waiting = list(self.config.symbols)
-        backoff = Backoff(1.0, 60.0)
-        while waiting:
-            symbol = waiting[0]
-            try:
-                body = await self.rest.fetch(self.venue.ticker_request(symbol))
-                self.feed.seed_ticker(symbol, self.venue.parse_ticker(body))
-            except VenueError as error:
-                log.warning("24 h figures of %s: %s; retrying", symbol, error)
-                waiting.append(waiting.pop(0))
-                await asyncio.sleep(backoff.wait_s())
-                continue
-            waiting.pop(0)
-
-
-class _Nobody:
-    """Takes what a probing connection may bring."""
-
-    def receive(self, line: int, frame: bytes, recv_ns: int, /) -> None:
-        """Nothing is wanted of it."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from mdfeed._clock import now_ns
 from mdfeed.errors import SubscribeError
 from mdfeed.refusals import Backoff, ConnectBudget, Fold, Refusal
 from mdfeed.session import Dialect, Heart, Means, Patience, Plan, Session
@@ -55,7 +55,7 @@ class Stream:
         *,
         flush: Callable[[], object],
         transport: str = "picows",
-        now_ns: Callable[[], int] = time.time_ns,
+        now_ns: Callable[[], int] = now_ns,
         reconnect_delay_ms: int = 1000,
         max_reconnect_delay_ms: int = 60000,
         ssl_context: ssl.SSLContext | None = None,

@@ -22,11 +22,11 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", "
 # Top-level modules by floor (docs/ARCHITECTURE.md). A package counts whole. A new module is given a floor here.
 FLOORS = [
     "_types errors settings config keyfile",
-    "_text _ladder _grid _audit _rows _book _parse _payload _encode _resp _recent _valve _window _stats",
+    "_pulse _text _ladder _grid _audit _rows _book _parse _payload _encode _resp _recent _valve _window _stats",
     "venues",
-    "_fuse _proof _publish _sync _tape _trust _track _feed",
-    "_line refusals dial stream rest snapshots redis_url sinks capture containers player exchange embedded"
-    " httphead gate http api metrics exposition logs notify lease service session layout lines clock figures backfill"
+    "_fuse _races _slots _proof _publish _sync _tape _trust _track _feed",
+    "_clock _line refusals dial stream rest snapshots redis_url sinks capture containers player exchange embedded"
+    " httphead gate http api metrics exposition logs notify lease service session layout lines roster clock figures backfill"
     " forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",

@@ -119,6 +119,9 @@ class Venue:
     def time_request(self) -> Request:
         raise NotImplementedError
 
+    def parse_time(self, body: bytes) -> int:
+        raise NotImplementedError
+
     def parse_exchange_info(self, body: bytes) -> dict[str, Filters]:
         raise NotImplementedError
 
