@@ -96,7 +96,7 @@ class ClockWatch:
         self._feed = feed
         self._venue = venue
         self._rest = rest
-        self._ahead_ns = _clock.ahead_of_mono_ns()
+        self._ahead_ns = _clock.ahead_of_steady_ns()
         self._fold = Fold()
 
     async def run(self) -> None:
@@ -108,7 +108,7 @@ class ClockWatch:
 
     def look(self, wall_ahead_ns: int) -> None:
         """Take what the frames have shown since the last look; `wall_ahead_ns` is what our clock is behind the wall."""
-        ahead_ns = _clock.ahead_of_mono_ns()
+        ahead_ns = _clock.ahead_of_steady_ns()
         self.offset.shift(ahead_ns - self._ahead_ns)
         self._ahead_ns = ahead_ns
         least_ns = self._feed.take_least_delay()
