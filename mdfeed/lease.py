@@ -16,7 +16,6 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 from redis.retry import Retry
 
+from mdfeed._clock import now_ns
 from mdfeed._valve import Valve
 from mdfeed.config import mask
 from mdfeed.errors import MdfeedError
@@ -163,12 +163,12 @@ class Leases:
         """Ask for every lease, and once more for those whose holder is dead. False when Redis did not answer."""
         try:
             async with asyncio.timeout(2 * TIMEOUT_S):
-                asked_ns = time.time_ns()
+                asked_ns = now_ns()
                 answers = await self._acquire(dict.fromkeys(symbols, ""))
                 dead = {symbol: holder for symbol, holder in answers.items() if holder and is_dead(holder)}
                 if dead:
                     log.info("leases of a process that is dead are taken over: %s", ", ".join(dead))
-                    asked_ns = time.time_ns()
+                    asked_ns = now_ns()
                     answers |= await self._acquire(dead)
         except (RedisError, OSError, TimeoutError) as error:
             self._complain(error)
@@ -204,9 +204,9 @@ class Leases:
     def _open(self, symbols: list[str]) -> None:
         """Let through what is ours, until our last request's leases end."""
         opened = []
-        now_ns = time.time_ns()
+        at_ns = now_ns()
         for symbol in symbols:
-            if symbol in self.others or self._until_ns <= now_ns:
+            if symbol in self.others or self._until_ns <= at_ns:
                 continue
             if symbol not in self.held:
                 opened.append(symbol)
@@ -217,7 +217,7 @@ class Leases:
 
     def _expire(self) -> None:
         """Without an answer our leases last as long as the last one said; the valve knows that by itself."""
-        if self.held and time.time_ns() >= self._until_ns:
+        if self.held and now_ns() >= self._until_ns:
             log.error("redis: the leases could not be renewed in time; nothing is published until they are")
             self._valve.shut_all()
             self.held.clear()
