@@ -3,8 +3,4 @@
 from libc.stdint cimport int64_t
 
 cdef int64_t mono_ns() noexcept nogil   # CLOCK_MONOTONIC
-<<<<<<< HEAD
-cdef int64_t utc_ns() noexcept nogil    # UTC that runs on the monotonic clock and never steps back
-=======
 cdef int64_t utc_ns() noexcept nogil    # UTC that runs on a steady clock and never steps back
->>>>>>> lines

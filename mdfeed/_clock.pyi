@@ -1,13 +1,8 @@
 def now_ns() -> int:
     """UTC ns by this clock."""
 
-<<<<<<< HEAD
-def ahead_of_mono_ns() -> int:
-    """This clock less the monotonic one: by how much that changes, this clock was corrected."""
-=======
 def ahead_of_steady_ns() -> int:
     """This clock less the machine's steady one: by how much that changes, this clock was corrected."""
->>>>>>> lines
 
 def follow(wall_ns: int | None = None) -> int:
     """Look at the wall clock (or at `wall_ns`), once a second or so; returns ns that it is ahead of this clock."""

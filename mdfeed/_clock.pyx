@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The daemon's clock: UTC nanoseconds that run on the monotonic clock, and follow the wall clock slowly.
-=======
 """The daemon's clock: UTC nanoseconds that run on a monotonic clock, and follow the wall clock slowly.
->>>>>>> lines
 
 A wall clock that steps back would make fresh frames look old and waits endless; one that steps ahead would make every
 book look silent. So the wall clock is read once, and what it is off later is caught up by running slower or faster:
@@ -12,8 +8,6 @@ it started) is taken over at once. One for the process, for times of different p
 
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_t, timespec
 
-<<<<<<< HEAD
-=======
 cdef extern from *:
     """
     #include <time.h>
@@ -26,22 +20,15 @@ cdef extern from *:
     # Monotonic, and goes on while the machine sleeps: CLOCK_MONOTONIC does so everywhere but on Linux.
     clockid_t STEADY "MDFEED_STEADY"
 
->>>>>>> lines
 cdef int64_t SMALL_NS = 128_000_000
 cdef int64_t LEAP_NS = 3_600_000_000_000
 cdef int64_t SLEW_NS = 10_000_000_000       # what one look at the wall clock is good for
 cdef int64_t SMALL_PPM = 500
 cdef int64_t LARGE_PPM = 100_000
 
-<<<<<<< HEAD
-cdef int64_t _base_mono_ns = 0
-cdef int64_t _base_utc_ns = 0
-cdef int64_t _ppm = 0                       # how much faster than the monotonic clock
-=======
 cdef int64_t _base_steady_ns = 0
 cdef int64_t _base_utc_ns = 0
 cdef int64_t _ppm = 0                       # how much faster than the steady clock
->>>>>>> lines
 
 
 cdef inline int64_t read(clockid_t clock) noexcept nogil:
@@ -54,22 +41,13 @@ cdef int64_t mono_ns() noexcept nogil:
     return read(CLOCK_MONOTONIC)
 
 
-<<<<<<< HEAD
-cdef inline int64_t utc_at(int64_t mono) noexcept nogil:
-    cdef int64_t passed_ns = mono - _base_mono_ns
-=======
 cdef inline int64_t utc_at(int64_t steady_ns) noexcept nogil:
     cdef int64_t passed_ns = steady_ns - _base_steady_ns
->>>>>>> lines
     return _base_utc_ns + passed_ns + min(passed_ns, SLEW_NS) * _ppm // 1_000_000
 
 
 cdef int64_t utc_ns() noexcept nogil:
-<<<<<<< HEAD
-    return utc_at(read(CLOCK_MONOTONIC))
-=======
     return utc_at(read(STEADY))
->>>>>>> lines
 
 
 def now_ns():
@@ -77,30 +55,14 @@ def now_ns():
     return utc_ns()
 
 
-<<<<<<< HEAD
-def ahead_of_mono_ns():
-    """This clock less the monotonic one: by how much that changes, this clock was corrected."""
-    cdef int64_t mono = read(CLOCK_MONOTONIC)
-    return utc_at(mono) - mono
-=======
 def ahead_of_steady_ns():
     """This clock less the machine's steady one: by how much that changes, this clock was corrected."""
     cdef int64_t steady_ns = read(STEADY)
     return utc_at(steady_ns) - steady_ns
->>>>>>> lines
 
 
 def follow(wall_ns=None):
     """Look at the wall clock (or at `wall_ns`), once a second or so; returns ns that it is ahead of this clock."""
-<<<<<<< HEAD
-    global _base_mono_ns, _base_utc_ns, _ppm
-    cdef int64_t wall = read(CLOCK_REALTIME) if wall_ns is None else wall_ns
-    cdef int64_t mono = read(CLOCK_MONOTONIC)
-    cdef int64_t utc = utc_at(mono)
-    cdef int64_t error_ns = wall - utc
-    cdef int64_t most_ppm = SMALL_PPM if -SMALL_NS < error_ns < SMALL_NS else LARGE_PPM
-    _base_mono_ns = mono
-=======
     global _base_steady_ns, _base_utc_ns, _ppm
     cdef int64_t wall = read(CLOCK_REALTIME) if wall_ns is None else wall_ns
     cdef int64_t steady_ns = read(STEADY)
@@ -108,7 +70,6 @@ def follow(wall_ns=None):
     cdef int64_t error_ns = wall - utc
     cdef int64_t most_ppm = SMALL_PPM if -SMALL_NS < error_ns < SMALL_NS else LARGE_PPM
     _base_steady_ns = steady_ns
->>>>>>> lines
     if error_ns > LEAP_NS:
         _base_utc_ns = wall
         _ppm = 0
@@ -118,9 +79,5 @@ def follow(wall_ns=None):
     return error_ns
 
 
-<<<<<<< HEAD
-_base_mono_ns = read(CLOCK_MONOTONIC)
-=======
 _base_steady_ns = read(STEADY)
->>>>>>> lines
 _base_utc_ns = read(CLOCK_REALTIME)

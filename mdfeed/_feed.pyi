@@ -5,7 +5,6 @@ from typing import NamedTuple
 from mdfeed._encode import Outbox
 from mdfeed._fuse import Fuse
 from mdfeed._parse import Instruments
-from mdfeed._races import Alarm, Race
 from mdfeed._publish import Publisher
 from mdfeed._races import Alarm, Race
 from mdfeed._stats import Histogram

@@ -1,10 +1,7 @@
 from typing import Any
 
 from mdfeed._book import Book
-<<<<<<< HEAD
-=======
 from mdfeed._parse import KIND as KIND
->>>>>>> lines
 from mdfeed._slots import Slots
 from mdfeed._sync import FrameBuffer
 from mdfeed._trust import Trust

@@ -96,11 +96,8 @@ class ClockWatch:
         self._feed = feed
         self._venue = venue
         self._rest = rest
-<<<<<<< HEAD
-        self._ahead_ns = _clock.ahead_of_mono_ns()
-=======
         self._ahead_ns = _clock.ahead_of_steady_ns()
->>>>>>> lines
+        self._sent_ns = 0
         self._fold = Fold()
 
     async def run(self) -> None:
@@ -112,11 +109,7 @@ class ClockWatch:
 
     def look(self, wall_ahead_ns: int) -> None:
         """Take what the frames have shown since the last look; `wall_ahead_ns` is what our clock is behind the wall."""
-<<<<<<< HEAD
-        ahead_ns = _clock.ahead_of_mono_ns()
-=======
         ahead_ns = _clock.ahead_of_steady_ns()
->>>>>>> lines
         self.offset.shift(ahead_ns - self._ahead_ns)
         self._ahead_ns = ahead_ns
         least_ns = self._feed.take_least_delay()
@@ -128,28 +121,15 @@ class ClockWatch:
             if held is not None:
                 log.warning("the wall clock was set by %.3f s: it is followed slowly%s", wall_ahead_ns / 1e9, held)
 
+    def _note_leave(self) -> None:
+        self._sent_ns = _clock.now_ns()
+
     async def _ask(self) -> None:
-<<<<<<< HEAD
-        asked = sent_ns = 0
-
-        def note_departure() -> None:
-            nonlocal sent_ns
-            sent_ns = _clock.now_ns()
-
-        while True:
-            try:
-                body = await self._rest.fetch(self._venue.time_request(), on_leave=note_departure)
-                self.offset.asked(sent_ns, self._venue.parse_time(body), _clock.now_ns())
-=======
         asked = 0
         while True:
-            sent_ns: list[int] = []
             try:
-                body = await self._rest.fetch(
-                    self._venue.time_request(), on_leave=lambda: sent_ns.append(_clock.now_ns())
-                )
-                self.offset.asked(sent_ns[-1], self._venue.parse_time(body), _clock.now_ns())
->>>>>>> lines
+                body = await self._rest.fetch(self._venue.time_request(), on_leave=self._note_leave)
+                self.offset.asked(self._sent_ns, self._venue.parse_time(body), _clock.now_ns())
                 asked += 1
             except VenueError as error:
                 log.debug("the venue's time: %s", error)

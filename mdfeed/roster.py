@@ -106,13 +106,7 @@ class Roster:
         old, new = self.config.symbols, config.symbols
         added = [symbol for symbol in new if symbol not in old]
         removed = [symbol for symbol in old if symbol not in new]
-<<<<<<< HEAD
         restart = [name for name in KEYS if name != "symbols" and value_of(config, name) != value_of(self.config, name)]
-=======
-        restart = [
-            name for name in KEYS if name != "symbols" and value_of(config, name) != value_of(self.config, name)
-        ]
->>>>>>> lines
         for symbol in removed:
             self._feed.remove(symbol, now_ns())
             self.unknown.pop(symbol, None)

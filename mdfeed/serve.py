@@ -21,13 +21,8 @@ log = logging.getLogger(__name__)
 def run(config: Config, read: Callable[[], Config], takeover: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; 0 after an end in order.
 
-<<<<<<< HEAD
-    Raises ConfigError, and MdfeedError for a taken port or another daemon's lease. `takeover` takes leases. `read`
-    loads the configuration again: SIGHUP takes over its symbols.
-=======
     `read` loads the configuration again: SIGHUP takes over its symbols. `takeover` takes leases. Raises ConfigError,
     and MdfeedError for a taken port or another daemon's lease.
->>>>>>> lines
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, read, takeover))

@@ -82,11 +82,7 @@ class Service:
         self.roster = Roster(config, self.feed, self.venue, self.rest, self.lines, self.sink.flush)
         self.clock = ClockWatch(self.feed, self.venue, self.rest)
         self.lag = LoopLag()
-<<<<<<< HEAD
-        self.api = Api(self.feed, config.order_book_depth)
-=======
         self.api = Api(self.feed, config.order_book_depth, now_ns)
->>>>>>> lines
         collector = FeedCollector(self.feed, self.lines.streams, [self.sink], self.rest, self.lag, now_ns)
         self.http = HttpServer(
             config.http.host,

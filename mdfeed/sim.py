@@ -35,13 +35,8 @@ def run(
 
     `symbols` are names, or a single number: as many as that. `rate` is order events/s a symbol. `capture`, or several
     that continue each other, is played `speed` times as fast in the market's place, `hold_s` after the first listener
-<<<<<<< HEAD
     came. Raises UsageError for a contradiction or a fault it cannot read (exchange/spec.py), CaptureError for a capture
     that cannot be read, MdfeedError when the port is taken.
-=======
-    came. `faults` are texts for exchange/spec.py. Raises UsageError for a contradiction or a fault that makes no sense,
-    CaptureError for a capture that cannot be read, MdfeedError when the port is taken.
->>>>>>> faults
     """
     script = Script(parse(fault) for fault in faults)
     if rate < 0 or speed <= 0:

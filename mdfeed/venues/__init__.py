@@ -120,16 +120,8 @@ class Venue(ABC):
     @abstractmethod
     def time_request(self) -> Request: ...
 
-<<<<<<< HEAD
     @abstractmethod
     def parse_time(self, body: bytes) -> int: ...
-=======
-    def parse_time(self, body: bytes) -> int:
-        raise NotImplementedError
-
-    def parse_exchange_info(self, body: bytes) -> dict[str, Filters]:
-        raise NotImplementedError
->>>>>>> lines
 
     @abstractmethod
     def parse_exchange_info(self, body: bytes) -> dict[str, Filters]: ...

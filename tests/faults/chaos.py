@@ -103,7 +103,9 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def run(folder: Path, kills: int, seed: int, *, count: int = 6, slack_s: float = 0.0, is_told: bool = False) -> Figures:
+async def run(
+    folder: Path, kills: int, seed: int, *, count: int = 6, slack_s: float = 0.0, is_told: bool = False
+) -> Figures:
     """`kills` of each. `slack_s` is what a loaded machine may add to the second."""
     draw = random.Random(seed)
     symbols = symbol_names(count)

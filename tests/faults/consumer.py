@@ -96,9 +96,7 @@ class Consumer:
         with contextlib.suppress(RedisError, OSError):
             async with redis.Redis.from_url(self._url, socket_timeout=2.0) as client:
                 said = await client.mget([f"mdfeed:state:{symbol}" for symbol in symbols])
-                return {
-                    symbol: json.loads(text)["state"] for symbol, text in zip(symbols, said, strict=True) if text
-                }
+                return {symbol: json.loads(text)["state"] for symbol, text in zip(symbols, said, strict=True) if text}
         return {}
 
     def __str__(self) -> str:

@@ -123,11 +123,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(
-            asyncio.run(
-                run(Path(folder), given.transport, given.symbols, given.seed, given.seconds, given.rate)
-            )
-        )
+        print(asyncio.run(run(Path(folder), given.transport, given.symbols, given.seed, given.seconds, given.rate)))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def test_the_clock_of_this_machine_jumps(jump_s):
     finish(world, TOTAL)
 
 
-@pytest.mark.xfail(strict=True, reason="the heart's times are the wall clock's: an hour back, and nothing is due for an hour")
+@pytest.mark.xfail(
+    strict=True, reason="the heart's times are the wall clock's: an hour back, and nothing is due for an hour"
+)
 def test_silence_is_noticed_after_the_clock_went_back():
     world = FaultWorld(FEW, seed=5, rate=30.0, levels=150, snapshot_limit=100)
     settle(world)

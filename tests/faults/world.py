@@ -133,14 +133,21 @@ class FaultWorld(World):
         truth = self.market.book_at(symbol, int(book["last_update_id"]))
         self.books_compared += 1
         profile = truth.profile
-        tick, digits, step, qty_digits = profile.tick_units, profile.price_digits, profile.step_units, profile.qty_digits
+        tick, digits, step, qty_digits = (
+            profile.tick_units,
+            profile.price_digits,
+            profile.step_units,
+            profile.qty_digits,
+        )
         for side, own in (("bids", truth.bids), ("asks", truth.asks)):
             # Payloads ascend by price on both sides.
             shown = list(book[side].items())
             prices = sorted(own, reverse=side == "bids")[: len(shown)]
             if side == "bids":
                 prices.reverse()
-            exact = [(plain_units(price * tick, digits), plain_units(own[price] * step, qty_digits)) for price in prices]
+            exact = [
+                (plain_units(price * tick, digits), plain_units(own[price] * step, qty_digits)) for price in prices
+            ]
             assert shown == exact, f"{symbol} {side} at {book['last_update_id']}"
             self.levels_compared += len(shown)
 

@@ -20,8 +20,6 @@ from mdfeed.session import Patience
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
 
 
-<<<<<<< HEAD
-=======
 class Loss(Drop):
     """Each connection loses frames by itself; what both would lose (one in ten thousand) the second one keeps."""
 
@@ -36,7 +34,6 @@ class Loss(Drop):
         return passed
 
 
->>>>>>> lines
 @pytest.fixture
 def event_loop_policy():
     return uvloop.EventLoopPolicy()
@@ -57,37 +54,18 @@ async def test_twenty_rollovers_under_load_lose_and_double_nothing(transport):
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_two_lines_with_one_percent_loss_each(transport):
-<<<<<<< HEAD
-    loss = Drop(share=0.01, stream="*@*", seed=5)
-=======
     loss = Loss(0.01)
->>>>>>> lines
     async with (
         SimulatedExchange(SYMBOLS, seed=7, rate=150, seam=Script([loss])) as exchange,
         rigged(exchange, SYMBOLS, transport=transport, redundancy=2) as rig,
     ):
-<<<<<<< HEAD
-        assert sorted(stream.name for stream in rig.lines.streams) == [
-            "market-0a",
-            "market-0b",
-            "public-0a",
-            "public-0b",
-        ]
-        await until(lambda: loss.count >= 60, 60)
-        rig.assert_nothing_happened()
-        races = rig.feed.races
-        a, b = races["public-0a"], races["public-0b"]
-        assert a.diffs > 50
-        assert b.diffs > 50
-=======
         names = ["market-0a", "market-0b", "public-0a", "public-0b"]
         assert sorted(stream.name for stream in rig.lines.streams) == names
         await until(lambda: loss.count >= 30, 60)
         rig.assert_nothing_happened()
         races = rig.feed.races
         a, b = races["public-0a"], races["public-0b"]
-        assert a.diffs > 50 and b.diffs > 50
->>>>>>> lines
+        assert min(a.diffs, b.diffs) > 50
         applied = sum(track.applied for track in rig.feed.tracks.values())
         assert 0 < a.wins + b.wins <= applied
         assert -0.1e9 < a.delay_ns < 1e9
@@ -108,26 +86,15 @@ async def test_losing_one_of_two_lines_leaves_the_books_live():
 
 
 async def test_the_24_h_cut_is_forestalled_and_survived():
-<<<<<<< HEAD
-    limits = Limits(max_age_s=2.0)
-    async with (
-        SimulatedExchange(SYMBOLS, seed=9, rate=100, limits=limits) as exchange,
-        rigged(exchange, SYMBOLS, max_age_s=1.2) as rig,
-=======
     async with (
         SimulatedExchange(SYMBOLS, seed=9, rate=100, limits=Limits(max_age_s=5.0)) as exchange,
         rigged(exchange, SYMBOLS, max_age_s=1.5) as rig,
->>>>>>> lines
     ):
         await until(lambda: rig.rollovers >= 6, 30)
         rig.assert_nothing_happened()
         assert not any(stream.reconnects for stream in rig.lines.streams)
     async with (
-<<<<<<< HEAD
-        SimulatedExchange(SYMBOLS, seed=9, rate=100, limits=limits) as exchange,
-=======
         SimulatedExchange(SYMBOLS, seed=9, rate=100, limits=Limits(max_age_s=2.0)) as exchange,
->>>>>>> lines
         rigged(exchange, SYMBOLS, max_age_s=60.0) as rig,
     ):
         await until(lambda: all(stream.reconnects["closed"] for stream in rig.lines.streams), 10)

@@ -25,8 +25,15 @@ def symbols_of(plan):
 def test_two_routes_and_their_lines():
     plans = layout().place(["BTCUSDT", "ETHUSDT"])
     assert [plan.name for plan in plans] == ["public-0", "market-0"]
-    assert plans[0].streams == ("btcusdt@depth@100ms", "btcusdt@bookTicker", "ethusdt@depth@100ms", "ethusdt@bookTicker")
-    assert plans[1].url.endswith("/market/stream?streams=btcusdt@aggTrade/btcusdt@ticker/ethusdt@aggTrade/ethusdt@ticker")
+    assert plans[0].streams == (
+        "btcusdt@depth@100ms",
+        "btcusdt@bookTicker",
+        "ethusdt@depth@100ms",
+        "ethusdt@bookTicker",
+    )
+    assert plans[1].url.endswith(
+        "/market/stream?streams=btcusdt@aggTrade/btcusdt@ticker/ethusdt@aggTrade/ethusdt@ticker"
+    )
 
 
 def test_one_route_for_all():

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdfeed.refusals import LONGEST_RETRY_AFTER_S, Backoff, ConnectBudget, Fold, Refusal, excerpt, of_exception, retry_after
+from mdfeed.refusals import (
+    LONGEST_RETRY_AFTER_S,
+    Backoff,
+    ConnectBudget,
+    Fold,
+    Refusal,
+    excerpt,
+    of_exception,
+    retry_after,
+)
 
 
 @pytest.mark.parametrize(
