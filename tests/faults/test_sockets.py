@@ -6,17 +6,17 @@ import asyncio
 import time
 
 import pytest
+
+from mdfeed.embedded import EmbeddedRedis
+from mdfeed.exchange.market import Market
+from mdfeed.exchange.profiles import symbol_names
+from mdfeed.exchange.server import SimulatedExchange
 from tests.faults.consumer import Consumer
 from tests.faults.rig import rigged, write_config
 from tests.faults.sockets import NETWORK, quick_cases
 from tests.integration.daemon import serving
 from tests.proxy import Proxy, until
 from tests.wire import certificate
-
-from mdfeed.embedded import EmbeddedRedis
-from mdfeed.exchange.market import Market
-from mdfeed.exchange.profiles import symbol_names
-from mdfeed.exchange.server import SimulatedExchange
 
 SYMBOLS = symbol_names(8)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.faults.matrix import CASES
 
 from mdfeed.errors import UsageError
 from mdfeed.exchange import cutting, garbling, refusing
 from mdfeed.exchange.faults import Asked
 from mdfeed.exchange.market import START_NS
 from mdfeed.exchange.spec import FAULTS, parameters, parse
+from tests.faults.matrix import CASES
 
 S = 10**9
 
