@@ -44,9 +44,9 @@ class Figures:
 
     def __str__(self) -> str:
         return (
-            f"Redis killed {self.redis_kills} times, all keys fresh at most {self.worst_redis_s:.2f} s after it answered; "
-            f"daemon killed {self.daemon_kills} times, all keys fresh at most {self.worst_daemon_s:.2f} s after its books "
-            f"were live; {self.consumer}"
+            f"Redis killed {self.redis_kills} times, all keys fresh at most {self.worst_redis_s:.2f} s after it "
+            f"answered; daemon killed {self.daemon_kills} times, all keys fresh at most {self.worst_daemon_s:.2f} s "
+            f"after its books were live; {self.consumer}"
         )
 
 

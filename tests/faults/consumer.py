@@ -101,6 +101,6 @@ class Consumer:
 
     def __str__(self) -> str:
         return (
-            f"{self.books:,} books compared on {self.levels:,} levels, {len(self.wrong)} wrong; {self.trades:,} trades, "
-            f"{self.trades_twice} twice"
+            f"{self.books:,} books compared on {self.levels:,} levels, {len(self.wrong)} wrong; {self.trades:,} "
+            f"trades, {self.trades_twice} twice"
         )

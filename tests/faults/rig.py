@@ -115,8 +115,8 @@ class Rig:
 
     def __str__(self) -> str:
         return (
-            f"{self.faults} faults; {self.consumer}, {self.consumer.trades_missing()} lost to faults; longest from first "
-            f"attempt to proof {self.worst_heal_s:.2f} s ({self.slowest})"
+            f"{self.faults} faults; {self.consumer}, {self.consumer.trades_missing()} lost to faults; longest from "
+            f"first attempt to proof {self.worst_heal_s:.2f} s ({self.slowest})"
         )
 
 

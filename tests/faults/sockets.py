@@ -26,13 +26,13 @@ async def cut_venue(rig: Rig) -> None:
 
 async def stall_venue(rig: Rig) -> None:
     rig.venue_proxy.is_stalled = True
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.0)
     rig.venue_proxy.is_stalled = False
 
 
 async def throttle_venue(rig: Rig) -> None:
     rig.venue_proxy.bytes_per_s = 60_000.0
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.0)
     rig.venue_proxy.bytes_per_s = 0.0
 
 
@@ -55,13 +55,13 @@ async def cut_redis(rig: Rig) -> None:
 
 async def stall_redis(rig: Rig) -> None:
     rig.redis_proxy.is_stalled = True
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.0)
     rig.redis_proxy.is_stalled = False
 
 
 async def throttle_redis(rig: Rig) -> None:
     rig.redis_proxy.bytes_per_s = 100_000.0
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.0)
     rig.redis_proxy.bytes_per_s = 0.0
 
 
@@ -90,7 +90,7 @@ def quick_cases(part: int, parts: int) -> list[Case]:
     quick = [case for case in CASES if not case.is_long and not case.symbol_lost]
     # What is done to REST needs the time in which a snapshot is asked for.
     return [
-        case if case.specs[0].startswith(("rest", "slow", "stale")) else case._replace(lasts_s=min(case.lasts_s, 1.0))
+        case if case.specs[0].startswith(("rest", "slow", "stale")) else case._replace(lasts_s=min(case.lasts_s, 0.7))
         for case in quick[part::parts]
     ]
 

@@ -98,8 +98,8 @@ def judge(world: FaultWorld, case: Case, ended_ns: int, healed: dict[str, int], 
         if took_s > figures.worst_heal_s:
             figures.worst_heal_s, figures.slowest = took_s, case.name
         assert took_s <= HEAL_S, (
-            f"{case.name}: {symbol} took {took_s:.2f} s after the first attempt, {(first_ns - ended_ns) / S:.2f} s after "
-            f"the end; {world.feed.tracks[symbol].resyncs}"
+            f"{case.name}: {symbol} took {took_s:.2f} s after the first attempt, {(first_ns - ended_ns) / S:.2f} s "
+            f"after the end; {world.feed.tracks[symbol].resyncs}"
         )
 
 
