@@ -76,7 +76,7 @@ class Feed:
 
     @property
     def clock_offset_ns(self) -> int:
-        """Our clock less the venue's, by which venue delays are corrected; 0 until told."""
+        """The venue's clock less ours, by which venue delays are corrected; 0 until told."""
 
     @clock_offset_ns.setter
     def clock_offset_ns(self, offset_ns: int) -> None: ...

@@ -138,7 +138,7 @@ cdef class Feed:
 
     @property
     def clock_offset_ns(self):
-        """Our clock less the venue's, by which venue delays are corrected; 0 until told."""
+        """The venue's clock less ours, by which venue delays are corrected; 0 until told."""
         return self._clock_offset_ns
 
     @clock_offset_ns.setter

@@ -31,5 +31,6 @@ cdef class Slots:
     cdef void moved(self) noexcept nogil
     cdef void forget_old_runs(self) noexcept nogil
     # Another line carries these diffs, has delivered within fresh_ns, and is not yet beyond the gap.
-    cdef bint can_another_fill(self, int32_t line, const Update *update, int64_t now_ns, int64_t fresh_ns) noexcept nogil
+    cdef bint can_another_fill(self, int32_t line, const Update *update, int64_t now_ns,
+                               int64_t fresh_ns) noexcept nogil
     cdef bint have_ids_restarted(self) noexcept nogil

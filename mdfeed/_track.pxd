@@ -15,7 +15,7 @@ cdef class Track(Trust):
     cdef bint _is_lineless                  # the last line that carried the diffs is gone
     cdef bint _is_shadowing                 # diffs are also held, for a shadow that was asked for
     cdef bint _is_in_flight
-    cdef bint _is_depth_silent              # not told yet: diffs are silent, though bookTicker shows that there are some
+    cdef bint _is_depth_silent              # not told yet: no diffs, though bookTicker shows that there are some
     cdef int64_t _parked_ns                 # since when a gap waits for another line; 0: none
     cdef int64_t _opened_ns                 # since when a line carries the diffs; 0: none
     cdef int64_t _requested_ns

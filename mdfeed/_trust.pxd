@@ -39,7 +39,7 @@ cdef class Trust:
     cdef int64_t _delay_ns                  # as the clocks say, uncorrected
     cdef Pulse _pulses[13]                  # by Kind
     cdef int64_t _ahead_ns                  # since when a bookTicker is beyond the book; 0: none is
-    cdef public int64_t clock_offset_ns     # our clock less the venue's
+    cdef public int64_t clock_offset_ns     # the venue's clock less ours
     cdef bint _is_withdrawn
     cdef readonly uint64_t seq
     cdef readonly uint64_t bbo_seq

@@ -268,7 +268,7 @@ cdef class Trust:
 
     @property
     def venue_delay_ns(self):
-        return self._delay_ns - self.clock_offset_ns if self.last_frame_ns else None
+        return self._delay_ns + self.clock_offset_ns if self.last_frame_ns else None
 
     def trade_summary(self):
         """Count and exact sums of the market trades seen (see Tape.summary), or None."""

@@ -29,11 +29,11 @@ MS = 1_000_000
 
 
 class ClockOffset:
-    """Our clock less the venue's, in ns. Times `at_s` are of any monotonic clock."""
+    """How far our clock is ahead of the venue's, in ns. Times `at_s` are of any monotonic clock."""
 
     def __init__(self) -> None:
         self._heard: deque[tuple[float, int]] = deque()
-        self._asked: deque[tuple[int, int]] = deque(maxlen=ASKED_KEPT)  # (least, most) of the offset
+        self._asked: deque[tuple[int, int]] = deque(maxlen=ASKED_KEPT)  # (least, most) that we are ahead
 
     def heard(self, at_s: float, least_delay_ns: int) -> None:
         """The least (receipt less event time) of the frames since the last call."""
@@ -59,7 +59,7 @@ class ClockOffset:
             self._asked = deque(((low + ns, high + ns) for low, high in self._asked), maxlen=ASKED_KEPT)
 
     @property
-    def offset_ns(self) -> int:
+    def ahead_ns(self) -> int:
         """The estimate. Before REST has answered: 0, or what impossible delays show at least."""
         most = self._heard[0][1] if self._heard else None
         if not self._asked:
@@ -115,7 +115,7 @@ class ClockWatch:
         least_ns = self._feed.take_least_delay()
         if least_ns is not None:
             self.offset.heard(asyncio.get_running_loop().time(), least_ns)
-        self._feed.clock_offset_ns = self.offset.offset_ns
+        self._feed.clock_offset_ns = -self.offset.ahead_ns
         if abs(wall_ahead_ns) >= TELL_NS:
             held = self._fold.let_through("wall")
             if held is not None:

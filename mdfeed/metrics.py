@@ -36,10 +36,7 @@ class Histogram(Protocol):
 
 
 class Feed(Protocol):
-    """What is read of the heart; `tracks` by symbol, see FeedCollector.of_books for theirs.
-
-    `clock_offset_ns` is read where there is one.
-    """
+    """What is read of the heart; `tracks` by symbol, see FeedCollector.of_books for theirs."""
 
     @property
     def venue(self) -> str: ...
@@ -57,10 +54,14 @@ class Feed(Protocol):
     def processing(self) -> Histogram: ...
     @property
     def receive_to_write(self) -> Histogram: ...
+    @property
+    def races(self) -> Mapping[str, Any]: ...
+    @property
+    def clock_offset_ns(self) -> int: ...
 
 
 class Line(Protocol):
-    """What is read of a line; `reconnects` by reason."""
+    """What is read of a line; `reconnects` and `rollovers` by reason."""
 
     @property
     def name(self) -> str: ...
@@ -68,6 +69,8 @@ class Line(Protocol):
     def is_connected(self) -> bool: ...
     @property
     def reconnects(self) -> Mapping[str, int]: ...
+    @property
+    def rollovers(self) -> Mapping[str, int]: ...
 
 
 class Sink(Protocol):
@@ -175,11 +178,11 @@ class FeedCollector(Collector):
             yield gauge(
                 "mdfeed_event_loop_lag_seconds", "Worst lateness of a timer in the last 15 to 30 s.", self.lag.worst_s
             )
-        # The estimate is there once the feed has asked the venue for the time.
-        if (offset_ns := getattr(self.feed, "clock_offset_ns", None)) is not None:
-            yield gauge(
-                "mdfeed_clock_offset_seconds", "The venue's clock less ours, as estimated by requests.", offset_ns / 1e9
-            )
+        yield gauge(
+            "mdfeed_clock_offset_seconds",
+            "The venue's clock less ours, as estimated from event times and requests.",
+            self.feed.clock_offset_ns / 1e9,
+        )
         info = GaugeMetricFamily("mdfeed_build_info", "1; the version is the label.", labels=["version"])
         info.add_metric([package_version()], 1)
         yield info
@@ -276,11 +279,25 @@ class FeedCollector(Collector):
         reconnects = CounterMetricFamily(
             "mdfeed_line_reconnects", "Lines lost and opened again, by why.", labels=[*labels, "reason"]
         )
+        rollovers = CounterMetricFamily(
+            "mdfeed_line_rollovers", "Connections replaced by a successor, by why.", labels=[*labels, "reason"]
+        )
+        diffs = CounterMetricFamily("mdfeed_line_diffs", "Depth diffs that the line brought.", labels=labels)
+        wins = CounterMetricFamily("mdfeed_line_wins", "Of them, those that it brought first.", labels=labels)
+        delay = GaugeMetricFamily(
+            "mdfeed_line_delay_seconds", "From event time to receipt, mean over its depth diffs.", labels=labels
+        )
         for line in self.lines:
             connected.add_metric([self.feed.venue, line.name], int(line.is_connected))
-            for reason, count in line.reconnects.items():
-                reconnects.add_metric([self.feed.venue, line.name, reason], count)
-        yield from (connected, reconnects)
+            for family, counts in ((reconnects, line.reconnects), (rollovers, line.rollovers)):
+                for reason, count in counts.items():
+                    family.add_metric([self.feed.venue, line.name, reason], count)
+        for name, race in self.feed.races.items():
+            if race.diffs:
+                diffs.add_metric([self.feed.venue, name], race.diffs)
+                wins.add_metric([self.feed.venue, name], race.wins)
+                delay.add_metric([self.feed.venue, name], (race.delay_ns + self.feed.clock_offset_ns) / 1e9)
+        yield from (connected, reconnects, rollovers, diffs, wins, delay)
 
     def of_sinks(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily("mdfeed_sink_connected", "1 while the sink takes data.", labels=["sink"])

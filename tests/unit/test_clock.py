@@ -34,22 +34,22 @@ def simulated(true_offset_ns, *, asks, frames=200, seed=1, least_delay_ms=3.0):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_estimate_is_within_milliseconds(true_ms, seed):
     offset = simulated(true_ms * MS, asks=10, seed=seed)
-    assert abs(offset.offset_ns - true_ms * MS) < 8 * MS
+    assert abs(offset.ahead_ns - true_ms * MS) < 8 * MS
 
 
 def test_without_rest_only_impossible_delays_are_corrected():
-    assert ClockOffset().offset_ns == 0
-    assert simulated(0, asks=0).offset_ns == 0
+    assert ClockOffset().ahead_ns == 0
+    assert simulated(0, asks=0).ahead_ns == 0
     behind = simulated(-1270 * MS, asks=0)
-    assert -1270 * MS <= behind.offset_ns <= -1266 * MS
+    assert -1270 * MS <= behind.ahead_ns <= -1266 * MS
 
 
 def test_event_times_win_over_a_rest_host_with_another_clock():
     offset = ClockOffset()
     offset.asked(10 * S, 9 * S, 10 * S + 20 * MS)
-    assert offset.offset_ns == pytest.approx(1 * S, abs=15 * MS)
+    assert offset.ahead_ns == pytest.approx(1 * S, abs=15 * MS)
     offset.heard(1.0, -40 * MS)
-    assert offset.offset_ns == -40 * MS
+    assert offset.ahead_ns == -40 * MS
 
 
 def test_a_clock_that_was_set_is_believed_at_once():
@@ -57,18 +57,18 @@ def test_a_clock_that_was_set_is_believed_at_once():
     for number in range(5):
         offset.asked(number * S, number * S, number * S + 10 * MS)
     offset.asked(9 * S, 5 * S, 9 * S + 10 * MS)
-    assert abs(offset.offset_ns - 4 * S) < 10 * MS
+    assert abs(offset.ahead_ns - 4 * S) < 10 * MS
 
 
 def test_old_minima_are_forgotten_and_shifts_are_followed():
     offset = ClockOffset()
     offset.heard(0.0, -500 * MS)
     offset.shift(100 * MS)
-    assert offset.offset_ns == -400 * MS
+    assert offset.ahead_ns == -400 * MS
     offset.heard(59.0, -10 * MS)
-    assert offset.offset_ns == -400 * MS
+    assert offset.ahead_ns == -400 * MS
     offset.heard(61.0, -10 * MS)
-    assert offset.offset_ns == -10 * MS
+    assert offset.ahead_ns == -10 * MS
 
 
 STEPS = """

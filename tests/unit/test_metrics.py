@@ -18,10 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from mdfeed import exposition as exposition_module
 from mdfeed import venues
 from mdfeed._feed import Feed
+from mdfeed._races import Race
 from mdfeed.exposition import Exposition
 from mdfeed.metrics import BOUNDS_NS, STATES, FeedCollector, LoopLag
 
-# CONTRACT.md 6, but for mdfeed_clock_offset_seconds, which needs the clock estimate.
+# CONTRACT.md 6
 CONTRACT = [
     "mdfeed_line_connected",
     "mdfeed_line_reconnects_total",
@@ -39,6 +40,9 @@ CONTRACT = [
     "mdfeed_receive_to_write_seconds_bucket",
     "mdfeed_receive_to_write_quantile_seconds",
     "mdfeed_venue_delay_seconds",
+    "mdfeed_clock_offset_seconds",
+    "mdfeed_line_wins_total",
+    "mdfeed_line_rollovers_total",
     "mdfeed_sink_published_total",
     "mdfeed_sink_dropped_total",
     "mdfeed_sink_connected",
@@ -102,12 +106,14 @@ def feed() -> SimpleNamespace:
         ignored={"no_such_symbol": 7},
         processing=Recorded([2_000, 30_000, 70_000_000, 5_000_000_000]),
         receive_to_write=Recorded([]),
+        races={"public-0a": Race(10, 7, 10_000_000_000), "public-0b": Race()},
+        clock_offset_ns=40_000_000,
     )
 
 
 @pytest.fixture
 def exposition(feed: SimpleNamespace) -> Exposition:
-    line = SimpleNamespace(name='public"0\n', is_connected=True, reconnects={"closed": 2})
+    line = SimpleNamespace(name='public"0\n', is_connected=True, reconnects={"closed": 2}, rollovers={"age": 3})
     counters = {
         "published": {"book": 5},
         "dropped": {"full": 1},
@@ -174,6 +180,10 @@ def test_values_are_those_of_the_sources(exposition: Exposition) -> None:
     assert ("mdfeed_last_update_age_seconds", "binance-usdm", "ETHUSDT") not in found
     assert ("mdfeed_venue_delay_seconds", "binance-usdm", "ETHUSDT") not in found
     assert found["mdfeed_line_reconnects_total", "binance-usdm", 'public"0\n', "closed"] == 2
+    assert found["mdfeed_line_rollovers_total", "binance-usdm", 'public"0\n', "age"] == 3
+    assert found["mdfeed_line_diffs_total", "binance-usdm", "public-0a"] == 10
+    assert found["mdfeed_line_wins_total", "binance-usdm", "public-0a"] == 7
+    assert found["mdfeed_line_delay_seconds", "binance-usdm", "public-0a"] == 1.04
     assert found["mdfeed_sink_connected", "redis"] == 0
     assert found["mdfeed_sink_buffer_bytes", "redis"] == 64
     assert found["mdfeed_sink_dropped_total", "redis", "full"] == 1
@@ -276,7 +286,7 @@ def test_memory_for_labels_that_come_and_go_is_bounded(
     assert len(exposition._starts) <= 200
 
 
-def test_the_clock_offset_is_there_once_it_is_known(exposition: Exposition, feed: SimpleNamespace) -> None:
-    assert "mdfeed_clock_offset_seconds" not in Samples(exposition).names
+def test_the_clock_offset_is_signed(exposition: Exposition, feed: SimpleNamespace) -> None:
+    assert Samples(exposition)["mdfeed_clock_offset_seconds",] == 0.04
     feed.clock_offset_ns = -1_500_000
     assert Samples(exposition)["mdfeed_clock_offset_seconds",] == -0.0015
