@@ -237,5 +237,6 @@ def test_every_row_of_the_threat_model_names_tests_that_exist() -> None:
         if not (ROOT / file).exists() or not re.search(rf"def {name}\(", (ROOT / file).read_text())
     } == set()
     rows = [line for line in text.splitlines() if line.startswith("| ") and "shown by" not in line]
-    threats = rows[[index for index, row in enumerate(rows) if row.startswith("| a frame that is not JSON")][0] :]
+    first = next(index for index, row in enumerate(rows) if row.startswith("| a frame that is not JSON"))
+    threats = rows[first:]
     assert [row for row in threats if "::" not in row] == []
