@@ -225,3 +225,18 @@ def test_every_config_key_is_in_the_shipped_file_with_its_default() -> None:
 
     assert dict(walk(shipped)) == {name: key.default for name, key in KEYS.items()}
     assert load_config(ROOT / "config.yaml", {}, {}).symbols == KEYS["symbols"].default
+
+
+def test_every_row_of_the_threat_model_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "SECURITY.md").read_text()
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text))
+    assert len(named) > 30
+    assert {
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).exists() or not re.search(rf"def {name}\(", (ROOT / file).read_text())
+    } == set()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "shown by" not in line]
+    first = next(index for index, row in enumerate(rows) if row.startswith("| a frame that is not JSON"))
+    threats = rows[first:]
+    assert [row for row in threats if "::" not in row] == []

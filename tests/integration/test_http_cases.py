@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from mdfeed import http as http_module
 from mdfeed import venues
 from mdfeed._feed import Feed
 from mdfeed.api import PREFIX, Api
@@ -221,6 +223,20 @@ async def test_without_a_client_certificate_nothing_is_answered(tmp_path: Path) 
             await asyncio.to_thread(ask, port, "GET", "/health", "", ssl.create_default_context(cafile=str(cert)))
         with pytest.raises(ssl.SSLCertVerificationError):
             await asyncio.to_thread(ask, port, "GET", "/health", "", ssl.create_default_context())
+
+
+async def test_a_handshake_that_drips_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "HANDSHAKE_S", 0.3)
+    context, cert = certificate(tmp_path, "IP:127.0.0.1")
+    async with served(tls=context) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01\x02\x00\x01")
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        client = ssl.create_default_context(cafile=str(cert))
+        assert (await asyncio.to_thread(ask, port, "GET", "/health", "", client))[0] == 200
 
 
 async def test_the_gateways_answers() -> None:
