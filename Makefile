@@ -10,7 +10,7 @@ INSTALL = MDFEED_BUILT=1 $(BIN)/pip install -q --no-build-isolation -e
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-systemd promtool security-score lint types format sanitize annotate bench bench-smoke clean
+.PHONY: help dev demo test test-systemd promtool security-score soak chaos lint types format sanitize annotate bench bench-smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,13 @@ promtool:  ## check and test the Prometheus files
 
 security-score:  ## what systemd says of the unit's exposure: 1.1 or lower, 0.9 with the loopback-only drop-in
 	scripts/security-score.sh
+
+soak: .venv/test  ## the fault matrix for 10 simulated hours in process, and an hour over sockets
+	$(BIN)/python -m tests.faults.soak --hours 10
+	$(BIN)/python -m tests.faults.sockets --seconds 3600
+
+chaos: .venv/test  ## kill -9 of Redis and of the daemon, a hundred times each
+	$(BIN)/python -m tests.faults.chaos --times 100
 
 lint: .venv/lint types  ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .
