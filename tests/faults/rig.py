@@ -160,7 +160,8 @@ async def rigged(folder: Path, transport: str, symbols: Sequence[str], *, seed: 
                 )
                 await rig.settle()
                 yield rig
-                assert await daemon.end() == 0, daemon.log[-10:]
+                code = await daemon.end()
+                assert code == 0, (code, daemon.log[-10:])
         finally:
             consuming.cancel()
             with suppress(asyncio.CancelledError):
