@@ -17,6 +17,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from mdfeed._clock import now_ns
 from mdfeed._valve import Valve
 from mdfeed.config import mask
 from mdfeed.errors import MdfeedError
+
+# RuntimeError is uvloop's word for a socket that was reset while redis-py still writes to it ("the handler is closed").
+FAR_SIDE = (RedisError, OSError, TimeoutError, RuntimeError)
 
 log = logging.getLogger(__name__)
 
@@ -152,10 +156,11 @@ class Leases:
             async with asyncio.timeout(TIMEOUT_S):
                 keys = [PREFIX + symbol for symbol in self._symbols()]
                 await self._client.eval(RELEASE, len(keys), *keys, self.token)
-        except (RedisError, OSError, TimeoutError):
+        except FAR_SIDE:
             pass
         self.held.clear()
-        await self._client.aclose()
+        with suppress(*FAR_SIDE):
+            await self._client.aclose()
 
     # ---- one round
 
@@ -170,7 +175,7 @@ class Leases:
                     log.info("leases of a process that is dead are taken over: %s", ", ".join(dead))
                     asked_ns = now_ns()
                     answers |= await self._acquire(dead)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAR_SIDE as error:
             self._complain(error)
             self._expire()
             return False
