@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 PREFIX = "mdfeed:lease:"
 TTL_MS = 3000
 RENEW_S = 1.0
+# uvloop raises RuntimeError for writing to a connection that has just ended.
+AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
 TIMEOUT_S = 0.8  # for Redis to answer; a renewal fits twice into a lease
 RETRY_S = 0.2  # while a lease is missing, or Redis does not answer
 PATIENCE_S = 5.0  # at the start, with another holder there
@@ -152,7 +154,7 @@ class Leases:
             async with asyncio.timeout(TIMEOUT_S):
                 keys = [PREFIX + symbol for symbol in self._symbols()]
                 await self._client.eval(RELEASE, len(keys), *keys, self.token)
-        except (RedisError, OSError, TimeoutError):
+        except AWAY:
             pass
         self.held.clear()
         await self._client.aclose()
@@ -170,7 +172,7 @@ class Leases:
                     log.info("leases of a process that is dead are taken over: %s", ", ".join(dead))
                     asked_ns = now_ns()
                     answers |= await self._acquire(dead)
-        except (RedisError, OSError, TimeoutError) as error:
+        except AWAY as error:
             self._complain(error)
             self._expire()
             return False
@@ -228,7 +230,7 @@ class Leases:
 
     def _complain(self, error: Exception) -> None:
         """The sink says when the server is away; here only what is wrong with leases alone."""
-        is_away = isinstance(error, (NoConnection, NoAnswer, OSError, TimeoutError))
+        is_away = isinstance(error, (NoConnection, NoAnswer, OSError, TimeoutError, RuntimeError))
         text = "redis does not answer" if is_away else " ".join(mask(str(error)).split())[:200]
         if isinstance(error, ResponseError) and text != self._trouble:
             log.error("redis refuses leases: %s; nothing is published (redis.leases: false goes without)", text)
