@@ -130,7 +130,10 @@ class Session:
         finally:
             self._close_line()
             if connection is not None:
-                await connection.close()
+                try:
+                    await connection.close()
+                except Exception as exc:  # a transport that has ended in this turn may say so by whatever error
+                    log.debug("line %s: closed with %r", self.plan.name, exc)
 
     def _open_line(self) -> Line:
         # The upgrade has succeeded; frames may follow before dial() returns.
