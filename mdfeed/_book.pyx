@@ -22,14 +22,6 @@ from mdfeed._types cimport *
 from mdfeed.errors import DecodeError
 
 
-cdef int64_t power_of_ten(int exponent) noexcept nogil:
-    cdef int64_t power = 1
-    while exponent > 0:
-        power *= 10
-        exponent -= 1
-    return power
-
-
 cdef int find_side(side) except -1:
     if side == "bids":
         return 0

@@ -20,14 +20,6 @@ cdef int64_t REPUBLISH_NS = 60 * S
 cdef int32_t RELIABLE_RUN = 3
 
 
-cdef int64_t power_of_ten(int exponent) noexcept nogil:
-    cdef int64_t power = 1
-    while exponent > 0:
-        power *= 10
-        exponent -= 1
-    return power
-
-
 cdef class Trust:
     """State, proof, trades, 24 h figures and publication of one symbol."""
 

@@ -1,4 +1,4 @@
-# The C vocabulary of the house. No module stands behind it: structs and enums only, so every
+# The C vocabulary of the house. No module stands behind it: structs, enums and one inline function, so every
 # compiled file may cimport it without importing anything at run time.
 #
 # Prices and quantities are int64 scaled by the instrument's decimal digits (61800.2 with
@@ -182,3 +182,12 @@ cdef struct Quote:
     int64_t last_price      # last trade; valid if has_last
     bint has_last
     Day day
+
+
+cdef inline int64_t power_of_ten(int exponent) noexcept nogil:
+    # 10^exponent for 0 to 18; 1 below 0.
+    cdef int64_t power = 1
+    while exponent > 0:
+        power *= 10
+        exponent -= 1
+    return power

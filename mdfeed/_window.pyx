@@ -33,7 +33,7 @@ cdef inline i128 share_of(i128 whole, int64_t share) noexcept nogil:
     return (whole >> SHARE_BITS) * share + (((whole & ((1 << SHARE_BITS) - 1)) * share) >> SHARE_BITS)
 
 
-cdef inline i128 power_of_ten(int digits) noexcept nogil:
+cdef inline i128 wide_power_of_ten(int digits) noexcept nogil:
     cdef i128 power = 1
     cdef int _i
     for _i in range(digits):
@@ -167,10 +167,10 @@ cdef class Window:
         seed.volume = ticker.volume
         # A quote volume of our own trades has no more digits; a longer text of the venue's is cut.
         if digits >= 0:
-            if multiplies_beyond(ticker.quote_volume, power_of_ten(digits), &seed.quote_volume):
+            if multiplies_beyond(ticker.quote_volume, wide_power_of_ten(digits), &seed.quote_volume):
                 return
         else:
-            seed.quote_volume = ticker.quote_volume // power_of_ten(-digits)
+            seed.quote_volume = ticker.quote_volume // wide_power_of_ten(-digits)
         seed.count = ticker.trade_count
         seed.open_price = ticker.open_price
         seed.high_price = ticker.high_price
@@ -260,8 +260,8 @@ cdef class Window:
         cdef int i
         if price_digits < self.price_digits or qty_digits < self.qty_digits or price_digits > 18 or qty_digits > 18:
             return BAD
-        price = power_of_ten(price_digits - self.price_digits)
-        qty = power_of_ten(qty_digits - self.qty_digits)
+        price = wide_power_of_ten(price_digits - self.price_digits)
+        qty = wide_power_of_ten(qty_digits - self.qty_digits)
         if self._ring != NULL and self._is_stale:
             self._find_extremes()
         # No minute is larger than the total: when that fits, all of them do.
