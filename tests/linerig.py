@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Any
 
-from lines import until
-
 from mdfeed import venues
 from mdfeed._clock import now_ns
 from mdfeed._encode import Collector
@@ -22,6 +20,7 @@ from mdfeed.rest import Rest
 from mdfeed.session import Patience
 from mdfeed.snapshots import Snapshots
 from mdfeed.venues import Venue
+from tests.lines import until
 
 CHANNELS = ("depth@100ms", "bookTicker", "aggTrade")
 

@@ -16,7 +16,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import binance_twin as twin
 import pytest
 
 from mdfeed._parse import KIND, WHY, Instruments

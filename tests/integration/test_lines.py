@@ -11,10 +11,10 @@ import time
 
 import pytest
 import uvloop
-from lines import Recorder, running, until
-from wire import BINARY, CONTINUATION, PING, PONG, TEXT, Peer, WireServer, close_frame, frame
 
 from mdfeed.dial import TRANSPORTS
+from tests.lines import Recorder, running, until
+from tests.wire import BINARY, CONTINUATION, PING, PONG, TEXT, Peer, WireServer, close_frame, frame
 
 MIB = 1 << 20
 

@@ -9,7 +9,6 @@ from decimal import Decimal
 
 import pytest
 import uvloop
-from lines import until
 
 from mdfeed import venues
 from mdfeed._feed import Feed
@@ -18,6 +17,7 @@ from mdfeed.exchange.server import SimulatedExchange
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
 from mdfeed.stream import Patience, Stream
+from tests.lines import until
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
 

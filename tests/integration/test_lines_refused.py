@@ -9,11 +9,11 @@ import time
 
 import pytest
 import uvloop
-from lines import Plan, Recorder, Venue, running, until
-from wire import PONG, TEXT, Peer, WireServer, certificate, frame
 
 from mdfeed.dial import TRANSPORTS
 from mdfeed.stream import Patience, Stream
+from tests.lines import Plan, Recorder, Venue, running, until
+from tests.wire import PONG, TEXT, Peer, WireServer, certificate, frame
 
 
 @pytest.fixture(params=[asyncio.DefaultEventLoopPolicy(), uvloop.EventLoopPolicy()], ids=["asyncio", "uvloop"])

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import uvloop
-from linerig import rigged
-from lines import until
 
 from mdfeed import venues
 from mdfeed.exchange.garbling import Silence
 from mdfeed.exchange.script import Script
 from mdfeed.exchange.server import SimulatedExchange
 from mdfeed.session import Patience
+from tests.linerig import rigged
+from tests.lines import until
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import Book, Outcome, compute
 
 from mdfeed.replay import run
+from tests.oracle import Book, Outcome, compute
 
 BTC_2024 = ("hft/usdm/btcusdt_20240718.gz", "hft/usdm/btcusdt_20240719.gz")
 SESSIONS = {

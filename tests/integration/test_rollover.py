@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 import uvloop
-from linerig import rigged
-from lines import until
 
 from mdfeed.dial import TRANSPORTS
 from mdfeed.exchange.cutting import Shutdown
@@ -16,6 +14,8 @@ from mdfeed.exchange.link import Limits
 from mdfeed.exchange.script import Script
 from mdfeed.exchange.server import SimulatedExchange
 from mdfeed.session import Patience
+from tests.linerig import rigged
+from tests.lines import until
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
 

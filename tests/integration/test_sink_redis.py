@@ -11,11 +11,11 @@ import pytest
 import redis
 import redis.asyncio
 import uvloop
-from sink_rig import BTC, Source, each_server, needs_server, running, until
 
 from mdfeed._encode import CHANNELS, Collector
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.sinks.redis import RedisSink
+from tests.integration.sink_rig import BTC, Source, each_server, needs_server, running, until
 
 pytestmark = needs_server
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
-from sink_rig import BTC, Source, each_server, needs_server, running, seq_of, until
 
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.sinks.redis import RedisSink
+from tests.integration.sink_rig import BTC, Source, each_server, needs_server, running, seq_of, until
 
 pytestmark = needs_server
 KEY = "mdfeed:book:BTCUSDT"

@@ -7,10 +7,10 @@ from decimal import Decimal
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from reference import ReferenceBook
 
 from mdfeed._book import Book
 from mdfeed.errors import DecodeError
+from tests.reference import ReferenceBook
 
 SIDES = ("bids", "asks")
 MAX_INT = 2**63 - 1

@@ -6,9 +6,9 @@ from decimal import Decimal
 from random import Random
 
 import pytest
-from reference import ReferenceBook
 
 from mdfeed._book import Book
+from tests.reference import ReferenceBook
 
 SIDES = ("bids", "asks")
 Rows = list[tuple[str, str]]

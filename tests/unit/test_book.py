@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import ReferenceBook
 
 from mdfeed._book import Book
 from mdfeed.errors import DecodeError
+from tests.reference import ReferenceBook
 
 D = Decimal
 SIDES = ("bids", "asks")

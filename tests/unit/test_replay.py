@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import compute
-from sessions import START_NS, STEP_NS, make_session, write_capture
 
 from mdfeed.capture import Session, open_capture
 from mdfeed.errors import CaptureError, UsageError
 from mdfeed.replay import find_venue, run
+from tests.oracle import compute
+from tests.sessions import START_NS, STEP_NS, make_session, write_capture
 
 TIMES = ("elapsed_s", "messages_per_s", "latency_us", "files")
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 import pytest
-from wire import HttpServer, certificate, reply
 
 from mdfeed.errors import GeoBlocked, RateLimited, SnapshotError
 from mdfeed.refusals import Refused
 from mdfeed.rest import Rest
+from tests.wire import HttpServer, certificate, reply
 
 
 @dataclass

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
-from lines import until
-from wire import HttpServer, reply
 
 from mdfeed.errors import DecodeError
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
+from tests.lines import until
+from tests.wire import HttpServer, reply
 
 
 @dataclass

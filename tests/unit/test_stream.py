@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lines import Plan, Recorder, running, until
-from wire import WireServer, close_frame, frame
-
 from mdfeed.stream import Patience
+from tests.lines import Plan, Recorder, running, until
+from tests.wire import WireServer, close_frame, frame
 
 
 async def closing_at_once(peer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import binance_twin as twin
 import pytest
 
 from mdfeed._parse import Instruments

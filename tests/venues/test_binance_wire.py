@@ -6,7 +6,6 @@ import json
 import random
 from typing import Any
 
-import binance_twin as twin
 import pytest
 
 from mdfeed._parse import Instruments
