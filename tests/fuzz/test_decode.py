@@ -21,6 +21,7 @@ import pytest
 from mdfeed._parse import KIND, WHY, Instruments
 from mdfeed.errors import DecodeError
 from mdfeed.venues._binance_wire import BinanceDecoder
+from tests import binance_twin as twin
 
 ROUNDS = int(os.environ.get("MDFEED_FUZZ_ROUNDS", "20000"))
 PRODUCTS = ("usdm", "coinm", "spot")

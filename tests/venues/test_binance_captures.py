@@ -9,6 +9,7 @@ import pytest
 
 from mdfeed._parse import Instruments
 from mdfeed.venues._binance_wire import BinanceDecoder
+from tests import binance_twin as twin
 
 HFT = [
     ("usdm", "hft/usdm/btcusdt_20230404.gz", "BTCUSDT"),

@@ -11,6 +11,7 @@ import pytest
 from mdfeed._parse import Instruments
 from mdfeed.errors import DecodeError
 from mdfeed.venues._binance_wire import BinanceDecoder
+from tests import binance_twin as twin
 
 MS = 1_785_000_000_000
 LEVELS = {"b": [["61800.10", "10.000"], ["61799.00", "0.000"]], "a": [["61800.20", "2.507"]]}
