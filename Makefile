@@ -91,10 +91,12 @@ annotate: .venv/build-tools  ## Cython's annotated HTML under build/annotate
 bench: .venv/test  ## all benchmarks, each beside its plain-Python twin
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
 	$(BIN)/python -m bench.end_to_end
+	$(BIN)/python -m bench.http_load
 
 bench-smoke: .venv/test  ## the benchmarks, short: that they run and that both sides say the same
 	$(BIN)/python -m pytest bench --benchmark-disable -q
 	$(BIN)/python -m bench.end_to_end --smoke
+	$(BIN)/python -m bench.http_load --smoke
 
 clean:  ## remove everything that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import json
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 8192
 MAX_BODY_BYTES = 65536  # read and thrown away, so that the connection can go on; a longer one ends it
-MAX_CONNECTIONS = 512  # below the usual 1024 descriptors; the longest idle one makes room
+# The longest idle one makes room. At most half of the descriptors: the other half is the feed's.
+MAX_CONNECTIONS = 2048
 METRICS_AGE_S = 1.0
 HANDSHAKE_S = 5.0  # for TLS
 # How long a connection may stay in a phase: between requests, in a head, in a body, with its answers unread, waiting
@@ -75,6 +77,7 @@ class HttpServer:
         }
         # In the order of their last request.
         self.connections: dict[Connection, None] = {}
+        self._half_of_descriptors = MAX_CONNECTIONS
         self._port = port
         self._metrics = metrics
         self._api = api
@@ -88,6 +91,10 @@ class HttpServer:
         return self._server is not None and bool(self._server.sockets)
 
     @property
+    def max_connections(self) -> int:
+        return min(MAX_CONNECTIONS, self._half_of_descriptors)
+
+    @property
     def port(self) -> int:
         """The bound port; the asked one while not listening."""
         if self._server is None or not self._server.sockets:
@@ -96,6 +103,9 @@ class HttpServer:
 
     async def start(self) -> None:
         """Bind and serve. Raises MdfeedError with one clear line when the address cannot be had."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            self._half_of_descriptors = soft // 2
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
@@ -214,7 +224,7 @@ class Connection(asyncio.Protocol):
         connections = self.server.connections
         connections[self] = None
         self.enter("idle")
-        if len(connections) > MAX_CONNECTIONS:
+        if len(connections) > self.server.max_connections:
             idle = next((other for other in connections if other.phase == "idle"), self)
             idle.transport.abort()
 

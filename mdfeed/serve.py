@@ -1,12 +1,14 @@
 """`mdfeed serve`: the daemon in the foreground.
 
-Answers for the event loop, signals and exit code. What it serves is Service.
+Answers for the event loop, signals, the limit of descriptors and exit code. What it serves is Service.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 from collections.abc import Callable
 
@@ -17,6 +19,8 @@ from mdfeed.service import Service
 
 log = logging.getLogger(__name__)
 
+DESCRIPTORS = 8192  # as the unit's LimitNOFILE; half of them may be HTTP clients
+
 
 def run(config: Config, read: Callable[[], Config], takeover: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; 0 after an end in order.
@@ -24,9 +28,20 @@ def run(config: Config, read: Callable[[], Config], takeover: bool = False) -> i
     `read` loads the configuration again: SIGHUP takes over its symbols. `takeover` takes leases. Raises ConfigError,
     and MdfeedError for a taken port or another daemon's lease.
     """
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, read, takeover))
     return 0
+
+
+def raise_descriptor_limit() -> None:
+    """The soft limit becomes DESCRIPTORS, or what the hard one allows; a higher one stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # A kernel may refuse what its hard limit promises; then the lower limit bounds the HTTP side as well.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: Config, read: Callable[[], Config], takeover: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -227,6 +228,15 @@ async def test_the_longest_idle_connection_makes_room(served: Served, monkeypatc
     assert await lines[1][0].read() == b""
     for _, writer in lines:
         writer.close()
+
+
+async def test_connections_take_half_of_the_descriptors_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, most in ((5, 2), (1024, 512), (8192, 2048), (resource.RLIM_INFINITY, 2048)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, resource.RLIM_INFINITY))
+        served = Served()
+        await served.server.start()
+        assert served.server.max_connections == most
+        await served.server.stop()
 
 
 async def test_a_taken_port_says_by_whom_and_what_to_do(served: Served) -> None:
