@@ -242,7 +242,8 @@ class Service:
             level = logging.INFO if event.kind in ROUTINE else logging.WARNING
             if event.kind == "state":
                 state, reason, last_id = event.detail.values()
-                level = logging.WARNING if state in BAD else logging.INFO
+                # At the end every book goes STALE: that is said to consumers, and nobody needs to be warned of it.
+                level = logging.WARNING if state in BAD and not self._stopping.is_set() else logging.INFO
                 log.log(level, "%s %s (%s) at id %d", event.symbol, state, reason, last_id)
             else:
                 detail = " ".join(f"{key}={value}" for key, value in event.detail.items())

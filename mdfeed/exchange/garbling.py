@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -71,16 +72,16 @@ class Reorder(Fault):
         self._held = {key: frame for key, frame in self._held.items() if key[0] is not wire}
 
 
-class _Late(Fault):
+class _Late(Fault, ABC):
     """Holds frames back, each stream in order: what comes after the window never overtakes what it holds."""
 
     def __init__(self, **window: Any) -> None:
         super().__init__(**window)
         self._last_ns: dict[tuple[Wire, str], int] = {}
 
+    @abstractmethod
     def leaves_ns(self) -> int:
         """When a frame that is chosen now may leave."""
-        raise NotImplementedError
 
     def frame(self, wire: Wire, stream: str, frame: bytes) -> Passed:
         key = (wire, stream)

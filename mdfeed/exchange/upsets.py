@@ -5,6 +5,7 @@ They need a market: a capture that is played back has its own past, and they do 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,7 +14,7 @@ from mdfeed.exchange.matching import ASK, BID
 from mdfeed.exchange.script import Fault
 
 
-class Upset(Fault):
+class Upset(Fault, ABC):
     """Happens once (or every so often) to the symbols that `symbol` chooses by a shell pattern."""
 
     def __init__(self, *, symbol: str = "*", **window: Any) -> None:
@@ -27,8 +28,8 @@ class Upset(Fault):
                     self.count += 1
                     self.upset(source, symbol)
 
-    def upset(self, market: Market, symbol: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def upset(self, market: Market, symbol: str) -> None: ...
 
 
 class Restart(Fault):

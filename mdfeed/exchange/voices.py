@@ -7,6 +7,7 @@ and the venue's habits of lateness; it refuses to know who listens, sockets and 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 
 from mdfeed.exchange import streams
 from mdfeed.exchange.matching import ASK, BID, OrderBook
@@ -50,7 +51,7 @@ class Voice:
         return self._last_due_ns
 
 
-class BookVoice(Voice):
+class BookVoice(Voice, ABC):
     """A stream cut from the book at intervals; `is_dirty` while something has changed since the last cut."""
 
     is_dirty = False
@@ -61,11 +62,11 @@ class BookVoice(Voice):
         by = self.id_offset
         return self._first_id - by, self._last_id - by, self._prev_id - by
 
-    def note(self, update_id: int, changes: list[tuple[int, int, int]], now_ns: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def note(self, update_id: int, changes: list[tuple[int, int, int]], now_ns: int) -> None: ...
 
-    def cut(self, book: OrderBook, now_ns: int) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def cut(self, book: OrderBook, now_ns: int) -> str: ...
 
 
 class DiffVoice(BookVoice):
