@@ -34,6 +34,10 @@ class Trust:
     @property
     def reason(self) -> str: ...
     @property
+    def source(self) -> str:
+        """Where the snapshot came from that the book stands on."""
+
+    @property
     def proof(self) -> dict[str, int]: ...
     @property
     def last_mismatch(self) -> tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]] | None:

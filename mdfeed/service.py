@@ -22,18 +22,18 @@ from mdfeed.http import HttpServer
 from mdfeed.metrics import Exposition, FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.refusals import Backoff, of_exception
-from mdfeed.rest import Rest
-from mdfeed.snapshots import Snapshots
 from mdfeed.stream import Stream
+from mdfeed.upkeep import Upkeep, state_folder
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+RECALL_BYTES = 4 << 20  # of newest frames, for forensics
 SINK_CLOSE_S = 2.0
 GOOD = ("LIVE", "PROVED")
 BAD = ("STALE", "SUSPECT")
 # Event kinds that are routine; everything else deserves a warning.
-ROUTINE = frozenset({"reseated", "removed", "fuse_rearmed", "shutdown"})
+ROUTINE = frozenset({"reseated", "removed", "fuse_rearmed", "shutdown", "trades_filled"})
 
 
 class Service:
@@ -52,6 +52,7 @@ class Service:
             max_levels=config.book.max_levels,
             buffer_bytes=config.book.buffer_mib << 20,
             snapshot_limit=config.book.snapshot_limit,
+            recall_bytes=RECALL_BYTES if state_folder() is not None else 0,
         )
         for symbol in config.symbols:
             self.feed.add(symbol)
@@ -63,11 +64,17 @@ class Service:
         )
         self.feed.attach(self.sink.outbox)
         self.sink.on_ready = self._refresh
-        self.rest = Rest(config.exchange_rest_url)
-        self.snapshots = Snapshots(self.feed, self.venue, self.rest, flush=self.sink.flush)
+        self.upkeep = Upkeep(
+            self.feed,
+            self.venue,
+            flush=self.sink.flush,
+            rest_url=config.exchange_rest_url,
+            ws_url=config.exchange_ws_url,
+            state=state_folder(),
+        )
         self.streams: list[Stream] = []
         self.lag = LoopLag()
-        collector = FeedCollector(self.feed, self.streams, [self.sink], self.rest, self.lag)
+        collector = FeedCollector(self.feed, self.streams, [self.sink], self.upkeep.rest, self.lag)
         self.http = HttpServer(
             config.http.host,
             config.health_port,
@@ -99,6 +106,8 @@ class Service:
         for symbol, track in self.feed.tracks.items():
             if track.state not in GOOD:
                 reasons.append(f"{symbol}: {track.state} ({track.reason})")
+        if reasons and self.upkeep.snapshots.trouble:
+            reasons.append(self.upkeep.snapshots.trouble)
         if self._stopping.is_set():
             reasons.append("stopping")
         return (503, {"status": "not_ready", "reasons": reasons}) if reasons else (200, {"status": "ready"})
@@ -110,7 +119,6 @@ class Service:
         await self.http.start()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.http.stop)
-            stack.callback(self.rest.close)
             log.info(
                 "mdfeed %s: %s on %s, to %s, http on port %d",
                 package_version(),
@@ -148,8 +156,7 @@ class Service:
     async def _inward(self) -> None:
         """Everything that comes from the venue."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.snapshots.run(), name="snapshots")
-            group.create_task(self._seed_figures(), name="24 h figures")
+            group.create_task(self.upkeep.run(), name="upkeep")
             group.create_task(self._serve_lines(group), name="lines")
 
     async def _outward(self) -> None:
@@ -245,22 +252,6 @@ class Service:
             else:
                 await connection.close()
                 return "split"
-
-    async def _seed_figures(self) -> None:
-        """24 h figures from REST, so that they are there before the venue's own stream has said anything."""
-        waiting = list(self.config.symbols)
-        backoff = Backoff(1.0, 60.0)
-        while waiting:
-            symbol = waiting[0]
-            try:
-                body = await self.rest.fetch(self.venue.ticker_request(symbol))
-                self.feed.seed_ticker(symbol, self.venue.parse_ticker(body))
-            except VenueError as error:
-                log.warning("24 h figures of %s: %s; retrying", symbol, error)
-                waiting.append(waiting.pop(0))
-                await asyncio.sleep(backoff.wait_s())
-                continue
-            waiting.pop(0)
 
 
 class _Nobody:

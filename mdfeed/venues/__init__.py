@@ -78,6 +78,32 @@ class TickerRow:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class KlineRow:
+    """One minute's candle; open time in ns."""
+
+    open_ts: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradeRow:
+    """One aggregate trade of `fills` matches; trade time in ns."""
+
+    trade_id: int
+    price: Decimal
+    qty: Decimal
+    ts_trade: int
+    is_buyer_maker: bool
+    fills: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Venue:
     """One venue. A family's module derives from it and fills in requests and parsers."""
@@ -123,6 +149,12 @@ class Venue:
         raise NotImplementedError
 
     def parse_ticker(self, body: bytes) -> TickerRow:
+        raise NotImplementedError
+
+    def parse_klines(self, body: bytes) -> list[KlineRow]:
+        raise NotImplementedError
+
+    def parse_agg_trades(self, body: bytes) -> list[TradeRow]:
         raise NotImplementedError
 
     def stream(self, symbol: str, channel: str) -> str:
