@@ -7,10 +7,10 @@ from mdfeed._encode import Outbox
 from mdfeed._fuse import Fuse
 from mdfeed._parse import Instruments
 from mdfeed._publish import Publisher
+from mdfeed._recall import Recall
 from mdfeed._stats import Histogram
 from mdfeed._sync import Budget
 from mdfeed._track import Track
-from mdfeed._recall import Recall
 from mdfeed.venues import Venue
 
 class Wanted(NamedTuple):

@@ -129,11 +129,13 @@ class Figures:
         self.outcomes["ticker"] += 1
 
     async def _seed_minutes(self, symbol: str) -> None:
+        due_s = self._minutes_due[symbol]
         body = await self._rest.fetch(self._venue.klines_request(symbol, "1m", MINUTES), Purpose.KLINES)
-        del self._minutes_due[symbol]
         rows = self._venue.parse_klines(body)[:-1]  # the last one is of the minute under way
         # From the newest back: each part joins what is complete already.
         for end in range(len(rows), 0, -ROWS_A_TURN):
             self._seeds.minutes(symbol, rows[max(0, end - ROWS_A_TURN) : end])
             await asyncio.sleep(0)
+        if self._minutes_due.get(symbol) == due_s:  # else asked again meanwhile
+            del self._minutes_due[symbol]
         self.outcomes["minutes"] += 1

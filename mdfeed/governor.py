@@ -132,9 +132,9 @@ class Governor:
 
     def _has_room(self, weight: int, purpose: Purpose) -> bool:
         used = self.weight_used + self._in_flight
-        if purpose is Purpose.SHADOW and self._minute_now() == self._minute:
-            if self._shadows and self._shadows + weight > self._limit * SHADOW_SHARE:
-                return False
+        shadows = self._shadows if self._minute_now() == self._minute else 0
+        if purpose is Purpose.SHADOW and shadows and shadows + weight > self._limit * SHADOW_SHARE:
+            return False
         return used + weight <= self._limit * SHARES[purpose] or used == 0
 
     def check(self) -> None:

@@ -29,6 +29,8 @@ HOST_TROUBLE = frozenset(
         *("geo_blocked", "forbidden"),
     }
 )
+# What the heart says to a body, or has noted itself.
+JUDGED = frozenset({"joined", "gap", "shadow", "swapped", "quiet", "resync", "old", "not_a_snapshot"})
 LASTING = frozenset({"geo_blocked", "forbidden"})
 # By the priority of what the heart wants (Seat.want).
 PURPOSES = (
@@ -168,49 +170,56 @@ class Snapshots:
 
     def _start_wanted(self) -> None:
         loop, now_ns = asyncio.get_running_loop(), self._now_ns()
-        rung = self._choose_rung(loop.time())
-        self._judge_partials(rung, loop.time(), now_ns)
+        rungs = self._usable(loop.time())
+        self._judge_partials(rungs, loop.time(), now_ns)
         free = self._concurrency - len(self._under_way)
-        if free <= 0 or rung is None:
+        if free <= 0 or not rungs:
             return
         for wanted in self._feed.wanted(now_ns):
             if wanted.symbol not in self._under_way and free > 0:
                 free -= 1
-                self._under_way[wanted.symbol] = loop.create_task(self._serve(wanted, rung))
+                self._under_way[wanted.symbol] = loop.create_task(self._serve(wanted, rungs))
 
-    def _choose_rung(self, now_s: float) -> Rung | None:
-        """The highest one that is not in trouble; None while all are, or the venue forbids requests."""
+    def _usable(self, now_s: float) -> list[Rung]:
+        """Those that are not in trouble, the highest first; none while the venue forbids requests."""
         if self._now_ns() < self._rest.governor.blocked_until:
-            return None
-        return next((rung for rung in self.rungs if rung.is_usable(now_s)), None)
+            return []
+        return [rung for rung in self.rungs if rung.is_usable(now_s)]
 
-    async def _serve(self, wanted: Wanted, rung: Rung) -> None:
-        symbol, limit = wanted.symbol, wanted.limit
+    async def _serve(self, wanted: Wanted, rungs: Sequence[Rung]) -> None:
+        outcome = ""
         try:
-            body = await self._fetch(wanted, rung)
-            rung.served()
-            outcome = str(self._feed.snapshot(symbol, rung.name, limit, body, self._now_ns()))
-        except DecodeError as exc:  # the heart has noted it as a failure
-            outcome = "not_a_snapshot"
-            log.warning("%s", exc)
-        except VenueError as exc:
-            outcome = of_exception(exc.__cause__ or exc).reason
-            self._feed.snapshot_failed(symbol, outcome, self._now_ns())
-            if outcome in HOST_TROUBLE:
+            for rung in rungs:
+                outcome = await self._try(wanted, rung)
+                rung.outcomes[outcome] += 1
+                if outcome not in HOST_TROUBLE:
+                    break
                 rung.failed(outcome, asyncio.get_running_loop().time())
-        except Exception:
-            log.exception("snapshot of %s: a fault of ours", symbol)
-            outcome = "error"
-            self._feed.snapshot_failed(symbol, outcome, self._now_ns())
+            if outcome not in JUDGED:
+                self._feed.snapshot_failed(wanted.symbol, outcome, self._now_ns())
         finally:
-            del self._under_way[symbol]
+            del self._under_way[wanted.symbol]
         self.outcomes[outcome] += 1
-        rung.outcomes[outcome] += 1
         try:
             self._flush()
         except Exception:
-            log.exception("snapshot of %s: the sinks could not be flushed", symbol)
+            log.exception("snapshot of %s: the sinks could not be flushed", wanted.symbol)
         self.kick()
+
+    async def _try(self, wanted: Wanted, rung: Rung) -> str:
+        """What the heart said to the body, or the token of the failure, which the heart has not been told."""
+        try:
+            body = await self._fetch(wanted, rung)
+            rung.served()
+            return str(self._feed.snapshot(wanted.symbol, rung.name, wanted.limit, body, self._now_ns()))
+        except DecodeError as exc:  # the heart has noted it as a failure
+            log.warning("%s", exc)
+            return "not_a_snapshot"
+        except VenueError as exc:
+            return of_exception(exc.__cause__ or exc).reason
+        except Exception:
+            log.exception("snapshot of %s: a fault of ours", wanted.symbol)
+            return "error"
 
     async def _fetch(self, wanted: Wanted, rung: Rung) -> bytes:
         purpose = PURPOSES[wanted.priority]
@@ -223,11 +232,11 @@ class Snapshots:
             return await self._rest.fetch(request, purpose, on_leave=leave)
         return await self._ws_api.depth(wanted.symbol, wanted.limit, request.weight, purpose, on_leave=leave)
 
-    def _judge_partials(self, rung: Rung | None, now_s: float, now_ns: int) -> None:
+    def _judge_partials(self, rungs: Sequence[Rung], now_s: float, now_ns: int) -> None:
         """Ask for partial depth where nothing else has come for a while, and end that when something else serves."""
         if self._follow_partials is None:
             return
-        if rung is not None and not rung.trouble:
+        if any(not rung.trouble for rung in rungs):
             self._unserved_since_s = None
             if (
                 self.partials

@@ -25,8 +25,8 @@ FLOORS = [
     "_text _ladder _grid _audit _rows _book _parse _payload _encode _resp _window _stats",
     "venues",
     "_fuse _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
-    "_line refusals dial stream governor rest ws_api snapshots figures backfill forensics upkeep redis_url sinks capture containers player exchange embedded"
-    " httphead http metrics logs notify service",
+    "_line refusals dial stream governor rest ws_api snapshots figures backfill forensics upkeep redis_url"
+    " sinks capture containers player exchange embedded httphead http metrics logs notify service",
     "serve replay inspect sim demo",
     "cli __main__ __init__",
 ]

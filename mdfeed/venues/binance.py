@@ -114,10 +114,19 @@ class Binance(Venue):
         # COIN-M counts contracts in column 5 and the base asset in 7, as its ticker does.
         try:
             return [
-                KlineRow(int(row[0]) * MS, *map(Decimal, row[1:6]), Decimal(row[7]), int(row[8]))
+                KlineRow(
+                    open_ts=int(row[0]) * MS,
+                    open=Decimal(row[1]),
+                    high=Decimal(row[2]),
+                    low=Decimal(row[3]),
+                    close=Decimal(row[4]),
+                    volume=Decimal(row[5]),
+                    quote_volume=Decimal(row[7]),
+                    count=int(row[8]),
+                )
                 for row in _parse_list(body)
             ]
-        except (IndexError, TypeError, ValueError, InvalidOperation) as error:
+        except (KeyError, IndexError, TypeError, ValueError, InvalidOperation) as error:
             raise DecodeError(f"klines: {error!r}", body) from error
 
     def parse_agg_trades(self, body: bytes) -> list[TradeRow]:

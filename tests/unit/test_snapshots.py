@@ -19,6 +19,7 @@ from mdfeed.snapshots import Snapshots
 class Wanted:
     symbol: str
     limit: int = 1000
+    priority: int = 0
 
 
 @dataclass
