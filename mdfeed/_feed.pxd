@@ -20,7 +20,7 @@ cdef class Feed:
     cdef readonly int32_t snapshot_limit
     cdef readonly int32_t first_limit
     cdef public Recall recall                   # newest raw frames, None: not kept
-    cdef readonly object testimonies            # deque of Testimony, oldest first; the world takes them
+    cdef readonly object testimonies            # deque of Evidence, oldest first; the world takes them
     cdef readonly int64_t frame_bytes
     cdef readonly tuple last_bad                # (why, excerpt, recv_ns) of the newest frame that did not decode
     cdef readonly Histogram processing          # start of a frame's turn -> its bytes ready; the lines record it

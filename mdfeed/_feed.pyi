@@ -13,6 +13,8 @@ from mdfeed._sync import Budget
 from mdfeed._track import Track
 from mdfeed.venues import Venue
 
+TESTIMONIES_KEPT: int
+
 class Wanted(NamedTuple):
     """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
 
@@ -21,7 +23,7 @@ class Wanted(NamedTuple):
     limit: int
     reason: str
 
-class Testimony(NamedTuple):
+class Evidence(NamedTuple):
     """What led to a contradicted book: ids and tops as Trust.last_mismatch has them, frames as (recv_ns, frame)."""
 
     symbol: str
@@ -53,7 +55,7 @@ class Feed:
     snapshot_limit: int
     first_limit: int
     recall: Recall | None
-    testimonies: deque[Testimony]
+    testimonies: deque[Evidence]
     frame_bytes: int
     last_bad: tuple[str, bytes, int] | None
     processing: Histogram

@@ -36,7 +36,7 @@ class Wanted(NamedTuple):
     reason: str
 
 
-class Testimony(NamedTuple):
+class Evidence(NamedTuple):
     """What led to a contradicted book: ids and tops as Trust.last_mismatch has them, frames as (recv_ns, frame)."""
 
     symbol: str
@@ -182,7 +182,7 @@ cdef class Feed:
         track._has_testimony = False
         if self.recall is None:
             return
-        self.testimonies.append(Testimony(
+        self.testimonies.append(Evidence(
             track.symbol, recv_ns, track.last_mismatch, (track.book.price_digits, track.book.qty_digits),
             (track.book.last_id, track.book.levels("bids", 50), track.book.levels("asks", 50)),
             self.recall.frames_of(track.symbol, TESTIMONY_BYTES)))

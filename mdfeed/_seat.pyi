@@ -4,6 +4,8 @@ from mdfeed._book import Book
 from mdfeed._sync import FrameBuffer
 from mdfeed._trust import Trust
 
+SYMBOLS_OWN: frozenset[str]
+
 class Seat(Trust):
     """A symbol's book and the snapshots it stands on."""
 

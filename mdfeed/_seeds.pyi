@@ -12,8 +12,11 @@ class Seeds:
     def ticker(self, symbol: str, row: TickerRow) -> None:
         """The venue's own 24 h figures (a TickerRow); our trades go on from there."""
 
-    def minutes(self, symbol: str, rows: Iterable[KlineRow]) -> None:
-        """True minutes (KlineRows, closed ones only): each replaces a minute of ours that holds fewer trades."""
+    def minutes(self, symbol: str, rows: Iterable[KlineRow], closed_to_ns: int) -> None:
+        """True minutes (KlineRows, closed ones only): each replaces a minute of ours that holds fewer trades.
+
+        Together with rows given before they hold all trades of their time, up to `closed_to_ns`.
+        """
 
     def trades(self, symbol: str, rows: Iterable[TradeRow], recv_ns: int) -> int:
         """Aggregate trades (TradeRows): those that are missing are published, in their order. Returns how many."""

@@ -12,8 +12,6 @@ from mdfeed._types cimport *
 
 from mdfeed.errors import DecodeError
 
-cdef int64_t MINUTE_NS = 60_000_000_000
-
 
 cdef class Seeds:
     """The way into a feed for rows that a venue has parsed (mdfeed.venues)."""
@@ -63,8 +61,11 @@ cdef class Seeds:
         message.ticker.trade_count = row.count
         track.on_ticker(&message, 0)
 
-    def minutes(self, str symbol, rows):
-        """True minutes (KlineRows, closed ones only): each replaces a minute of ours that holds fewer trades."""
+    def minutes(self, str symbol, rows, int64_t closed_to_ns):
+        """True minutes (KlineRows, closed ones only): each replaces a minute of ours that holds fewer trades.
+
+        Together with rows given before they hold all trades of their time, up to `closed_to_ns`.
+        """
         cdef Track track = self.feed.tracks[symbol]
         rows = list(rows)
         if not rows:
@@ -76,7 +77,7 @@ cdef class Seeds:
             (row.open_ts, scaled(row.open, price_digits), scaled(row.high, price_digits), scaled(row.low, price_digits),
              scaled(row.volume, qty_digits), int(row.quote_volume.scaleb(price_digits + qty_digits)), row.count)
             for row in rows
-        ], max(row.open_ts for row in rows) + MINUTE_NS - 1)
+        ], closed_to_ns)
 
     def trades(self, str symbol, rows, int64_t recv_ns):
         """Aggregate trades (TradeRows): those that are missing are published, in their order. Returns how many."""

@@ -4,6 +4,8 @@ from mdfeed._book import Book
 from mdfeed._tape import Tape
 from mdfeed._window import Window
 
+SOURCES: tuple[str, ...]
+
 class Trust:
     """State, proof, trades, 24 h figures and publication of one symbol."""
 

@@ -304,7 +304,7 @@ cdef class Window:
         """True minutes, from 1 m klines: (open_ts, open, high, low, volume, quote_volume, count), any order.
 
         A row replaces a minute of ours that holds fewer trades. Rows may reach up to the minute under way; trades up
-        to `closed_to_ns` are in them, whenever they come.
+        to `closed_to_ns` are in them, whenever they come, and a minute up to there that has no row had no trade.
         """
         cdef int64_t first = 0, last = 0, number
         cdef Minute row
@@ -340,7 +340,7 @@ cdef class Window:
             self._last_price = prices[0]
         self._covered_to = max(self._covered_to, last * MINUTE_NS, <int64_t>closed_to_ns)
         # Complete from the first row on, if the rows reach what was complete before.
-        if self._own_from == 0 or (last + 1) * MINUTE_NS >= self._own_from:
+        if self._own_from == 0 or max((last + 1) * MINUTE_NS, <int64_t>closed_to_ns + 1) >= self._own_from:
             if self._own_from == 0 or first * MINUTE_NS < self._own_from:
                 self._own_from = first * MINUTE_NS
             self._prior_to = min(self._prior_to, self._own_from)

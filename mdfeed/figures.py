@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -24,8 +23,10 @@ from mdfeed.venues import Venue
 log = logging.getLogger(__name__)
 
 MINUTE_S = 60.0
+MINUTE_NS = 60 * 10**9
+CLOCK_GRAIN_NS = 2 * 10**9  # of what is known of the venue's clock, and an answer's way
 SETTLED_S = 5.0  # after a minute's end, until its last trades have reached us
-MINUTES = 1440
+MINUTES = 1442  # the window's 1440, the one it began in, the one under way
 ROWS_A_TURN = 240  # taken at once between two turns of the loop: 1 ms or so
 
 
@@ -41,7 +42,6 @@ class Figures:
         venue: Venue,
         rest: Rest,
         *,
-        now_ns: Callable[[], int] = time.time_ns,
         poll_s: float = 0.5,
         concurrency: int = 3,
         longest_pause_s: float = 60.0,
@@ -51,7 +51,6 @@ class Figures:
         self._seeds = Seeds(feed)
         self._venue = venue
         self._rest = rest
-        self._now_ns = now_ns
         self._poll_s = poll_s
         self._concurrency = concurrency
         self._known: set[str] = set()  # symbols whose ticker has come
@@ -67,7 +66,7 @@ class Figures:
         self._minutes_due[symbol] = asyncio.get_running_loop().time() + self._until_minute_s()
 
     def _until_minute_s(self) -> float:
-        return MINUTE_S - self._now_ns() / 1e9 % MINUTE_S + SETTLED_S
+        return MINUTE_S - self._rest.governor.venue_ns / 1e9 % MINUTE_S + SETTLED_S
 
     async def run(self) -> None:
         """Serves until cancelled. No far side's behaviour ends it."""
@@ -131,10 +130,12 @@ class Figures:
     async def _seed_minutes(self, symbol: str) -> None:
         due_s = self._minutes_due[symbol]
         body = await self._rest.fetch(self._venue.klines_request(symbol, "1m", MINUTES), Purpose.KLINES)
-        rows = self._venue.parse_klines(body)[:-1]  # the last one is of the minute under way
+        # Minutes that were over when the venue answered, by its own clock.
+        closed_to = (self._rest.governor.venue_ns - CLOCK_GRAIN_NS) // MINUTE_NS * MINUTE_NS - 1
+        rows = [row for row in self._venue.parse_klines(body) if row.open_ts <= closed_to]
         # From the newest back: each part joins what is complete already.
         for end in range(len(rows), 0, -ROWS_A_TURN):
-            self._seeds.minutes(symbol, rows[max(0, end - ROWS_A_TURN) : end])
+            self._seeds.minutes(symbol, rows[max(0, end - ROWS_A_TURN) : end], closed_to)
             await asyncio.sleep(0)
         if self._minutes_due.get(symbol) == due_s:  # else asked again meanwhile
             del self._minutes_due[symbol]

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from mdfeed._feed import Feed, Testimony
+from mdfeed._feed import Feed, Evidence
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Forensics:
             self.written += 1
             log.warning("%s contradicted at id %d: %s", testimony.symbol, testimony.mismatch[0], path)
 
-    def _write(self, testimony: Testimony) -> Path:
+    def _write(self, testimony: Evidence) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         when = datetime.fromtimestamp(testimony.at_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%S.%f")
         symbol = re.sub(r"[^A-Za-z0-9_]", "_", testimony.symbol)
@@ -74,7 +74,7 @@ class Forensics:
         return path
 
 
-def finding_of(testimony: Testimony) -> bytes:
+def finding_of(testimony: Evidence) -> bytes:
     """The difference as one JSON object, of an event type that no feed reads."""
     update_id, ours, theirs = testimony.mismatch
     price_digits, qty_digits = testimony.digits

@@ -99,8 +99,13 @@ class Governor:
         """Weight used in the venue's current minute, by its own word where it says one."""
         return self._used if self._minute_now() == self._minute else 0
 
+    @property
+    def venue_ns(self) -> int:
+        """The venue's clock, to a second or so: UTC ns by the Date of its newest answer."""
+        return self._now_ns() + self._clock_ahead_ns
+
     def _minute_now(self) -> int:
-        return (self._now_ns() + self._clock_ahead_ns - LATE_NS) // MINUTE_NS
+        return (self.venue_ns - LATE_NS) // MINUTE_NS
 
     # ---- asking
 

@@ -72,7 +72,7 @@ class Upkeep:
             follow_partials=follow_partials,
             now_ns=now_ns,
         )
-        self.figures = Figures(feed, venue, self.rest, now_ns=now_ns)
+        self.figures = Figures(feed, venue, self.rest)
         self.backfill = Backfill(feed, venue, self.rest, flush=flush, on_lost=self.figures.refine, now_ns=now_ns)
         self.forensics = Forensics(feed, state / "forensics") if state is not None else None
 

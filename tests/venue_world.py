@@ -1,4 +1,4 @@
-"""Feed, governor, snapshots, figures and back-fill on virtual time, against the simulated venue's own desk and weight."""
+"""Feed, governor, snapshots, figures and back-fill on virtual time, against the simulated venue's desk and weight."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
-
-from tests.virtual import MS, World
-from tests.virtual_loop import VirtualLoop
 
 from mdfeed import venues
 from mdfeed.backfill import Backfill
@@ -19,6 +16,8 @@ from mdfeed.figures import Figures
 from mdfeed.governor import Governor
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
+from tests.virtual import MS, World
+from tests.virtual_loop import VirtualLoop
 
 PEER = "192.0.2.1"
 
@@ -63,7 +62,7 @@ class VenueWorld(World):
         self.snapshots = Snapshots(
             self.feed, venue, self.rest, flush=int, now_ns=self.clock, follow_partials=self.followed.append
         )
-        self.figures = Figures(self.feed, venue, self.rest, now_ns=self.clock)
+        self.figures = Figures(self.feed, venue, self.rest)
         self.backfill = Backfill(self.feed, venue, self.rest, flush=int, now_ns=self.clock, on_lost=self.figures.refine)
         self.tasks = [self.loop.create_task(part.run()) for part in (self.snapshots, self.figures, self.backfill)]
 

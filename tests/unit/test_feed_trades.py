@@ -174,7 +174,8 @@ def test_fills_that_are_no_market_trades_count_nothing():
             "data": {"e": "trade", "E": world.now_ns // MS, "T": world.now_ns // MS, "s": "BTCUSDT", "p": "99999",
                      "t": track.single_trades.last_id + 1, "q": "9", "X": kind, "m": False},
         }  # fmt: skip
-        assert offset and world.feed.receive(world.lines[0], json.dumps(frame).encode(), world.now_ns) == 0
+        assert offset
+        assert world.feed.receive(world.lines[0], json.dumps(frame).encode(), world.now_ns) == 0
     world.check()
     assert len(world.trade_ids["BTCUSDT"]) == before
     assert track.trade_summary() == volume

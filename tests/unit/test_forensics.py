@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from decimal import Decimal
@@ -9,12 +10,12 @@ from decimal import Decimal
 from click.testing import CliRunner
 
 from mdfeed import venues
-from mdfeed._feed import Feed, Testimony
+from mdfeed._feed import Feed, Evidence
 from mdfeed.cli import door
 from mdfeed.forensics import Forensics
 
 
-def make_testimony(number: int = 0) -> Testimony:
+def make_testimony(number: int = 0) -> Evidence:
     frames = [
         (
             1_790_000_000_000_000_000 + i,
@@ -25,10 +26,10 @@ def make_testimony(number: int = 0) -> Testimony:
     ]
     book = (105, [(Decimal("1.4"), Decimal("2"))], [(Decimal("1.6"), Decimal("3"))])
     at_ns = 1_790_000_000_000_000_009 + number * 10**9
-    return Testimony("BTCUSDT", at_ns, (104, (14, 2, 16, 3), (15, 2, 16, 3)), (1, 0), book, frames)
+    return Evidence("BTCUSDT", at_ns, (104, (14, 2, 16, 3), (15, 2, 16, 3)), (1, 0), book, frames)
 
 
-def feed_with(*testimonies: Testimony) -> Feed:
+def feed_with(*testimonies: Evidence) -> Feed:
     feed = Feed(venues.get("binance-usdm"))
     feed.testimonies.extend(testimonies)
     return feed
@@ -48,8 +49,8 @@ async def test_a_file_holds_the_frames_and_the_difference(tmp_path):
     assert finding["bids"] == [["1.4", "2"]]
 
 
-async def test_replay_reads_it(tmp_path):
-    await Forensics(feed_with(make_testimony()), tmp_path).write_all()
+def test_replay_reads_it(tmp_path):
+    asyncio.run(Forensics(feed_with(make_testimony()), tmp_path).write_all())
     [path] = tmp_path.iterdir()
     result = CliRunner().invoke(door, ["replay", str(path), "--venue", "binance-usdm", "--json"])
     said = json.loads(result.stdout)
