@@ -10,7 +10,7 @@ INSTALL = MDFEED_BUILT=1 $(BIN)/pip install -q --no-build-isolation -e
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test lint types format sanitize annotate bench bench-smoke clean
+.PHONY: help dev demo test test-systemd promtool security-score soak chaos lint types format sanitize annotate bench bench-smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,7 +51,23 @@ demo: .venv/demo  ## the whole thing on this machine: simulated exchange, daemon
 	$(BIN)/mdfeed demo $(ARGS)
 
 test: .venv/test  ## the whole test suite (ARGS="-k book")
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not systemd' $(ARGS)
+
+test-systemd: .venv/test  ## installer and unit on a real systemd, in fresh namespaces (root; skips with a reason elsewhere)
+	$(BIN)/python -m pytest -m systemd tests/systemd $(ARGS)
+
+promtool:  ## check and test the Prometheus files
+	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules.yml alerts.yml && promtool test rules alerts_test.yml
+
+security-score:  ## what systemd says of the unit's exposure: 1.1 or lower, 0.9 with the loopback-only drop-in
+	scripts/security-score.sh
+
+soak: .venv/test  ## the fault matrix for 10 simulated hours in process, and an hour over sockets
+	$(BIN)/python -m tests.faults.soak --hours 10
+	$(BIN)/python -m tests.faults.sockets --seconds 3600
+
+chaos: .venv/test  ## kill -9 of Redis and of the daemon, a hundred times each
+	$(BIN)/python -m tests.faults.chaos --times 100
 
 lint: .venv/lint types  ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .

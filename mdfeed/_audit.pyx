@@ -124,4 +124,5 @@ cdef object check_ladder(const Ladder *ladder):
     assert found == ladder.count == held + ladder.n_far, (
         f"{found} levels read, {ladder.count} counted, {held} in pages and {ladder.n_far} far")
     assert verified == ladder.verified, f"{verified} levels inside the horizon, {ladder.verified} counted"
+    assert ladder.misses <= ladder.patience, f"{ladder.misses} misses, and the window is where it was"
     assert ladder.max_levels == 0 or found <= ladder.max_levels, f"{found} levels, cap {ladder.max_levels}"

@@ -34,12 +34,16 @@ cdef class Feed:
     cdef int64_t _kinds[13]
     cdef int64_t _whys[16]
     cdef int64_t _bad_told_ns
+    cdef int64_t _clock_offset_ns
+    cdef int64_t _least_delay_ns                # receipt less event time, uncorrected, since it was taken last
+    cdef dict _races                            # line's name -> Race of its ended connections
 
     # One whole text frame of one line. Borrowed for the call. `capacity`: readable bytes from data on.
     # Never raises; returns the frame's status for those who count.
     cdef Status receive_raw(self, int32_t line, const char *data, Py_ssize_t size, Py_ssize_t capacity,
                             int64_t recv_ns) noexcept
 
+    cdef object _race(self, int32_t line, race)
     cdef Status _decode(self, const char *data, Py_ssize_t size, Py_ssize_t capacity, Message *message) noexcept
     cdef Status _grow_digits(self, const Message *message) noexcept
     cdef Status _feed_held(self, Track track) noexcept

@@ -1,37 +1,20 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
-from typing import NamedTuple
 
 from mdfeed._encode import Outbox
 from mdfeed._fuse import Fuse
 from mdfeed._parse import Instruments
 from mdfeed._publish import Publisher
+from mdfeed._races import Alarm, Race
+from mdfeed._recall import Evidence as Evidence
 from mdfeed._recall import Recall
+from mdfeed._seat import Wanted as Wanted
 from mdfeed._stats import Histogram
 from mdfeed._sync import Budget
 from mdfeed._track import Track
 from mdfeed.venues import Venue
 
 TESTIMONIES_KEPT: int
-
-class Wanted(NamedTuple):
-    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
-
-    priority: int
-    symbol: str
-    limit: int
-    reason: str
-
-class Evidence(NamedTuple):
-    """What led to a contradicted book: ids and tops as Trust.last_mismatch has them, frames as (recv_ns, frame)."""
-
-    symbol: str
-    at_ns: int
-    mismatch: tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]]
-    digits: tuple[int, int]
-    book: tuple[int, list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]
-    frames: list[tuple[int, bytes]]
 
 class Feed:
     """All symbols of one venue.
@@ -86,6 +69,22 @@ class Feed:
 
     def lost(self, line: int, now_ns: int) -> None:
         """A connection is gone."""
+
+    def alarms(self, now_ns: int) -> list[Alarm]:
+        """Streams that should have spoken by now, by what they and the symbol's other streams have shown."""
+
+    @property
+    def races(self) -> dict[str, Race]:
+        """Race by line's name, over all its connections."""
+
+    @property
+    def clock_offset_ns(self) -> int:
+        """The venue's clock less ours, by which venue delays are corrected; 0 until told."""
+
+    @clock_offset_ns.setter
+    def clock_offset_ns(self, offset_ns: int) -> None: ...
+    def take_least_delay(self) -> int | None:
+        """The least receipt less event time of any frame since the last call, uncorrected; None without a frame."""
 
     def receive(self, line: int, frame: bytes, recv_ns: int) -> int:
         """Take one text frame; returns the status's number (`_types.pxd`). Never raises for what a frame holds."""

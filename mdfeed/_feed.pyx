@@ -11,8 +11,8 @@ a capture that holds frames, line events and ticks gives the same publications e
 """
 
 from collections import deque
-from typing import NamedTuple
 
+from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
 from mdfeed._sync cimport PADDING, FrameBuffer, Held, held_frame
@@ -20,31 +20,14 @@ from mdfeed._trust cimport SRC_DEPTH20, SRC_REST, SRC_WS_API
 
 from mdfeed._fuse import Fuse
 from mdfeed._parse import KIND, WHY
+from mdfeed._races import Alarm, Race
+from mdfeed._recall import Evidence
+from mdfeed._seat import Wanted
 from mdfeed.errors import DecodeError
 
 cdef int64_t TELL_BAD_NS = 10_000_000_000      # at most one event about undecodable frames in so long
 cdef int64_t TESTIMONY_BYTES = 512 << 10       # of frames in one testimony
 TESTIMONIES_KEPT = 4
-
-
-class Wanted(NamedTuple):
-    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
-
-    priority: int
-    symbol: str
-    limit: int
-    reason: str
-
-
-class Evidence(NamedTuple):
-    """What led to a contradicted book: ids and tops as Trust.last_mismatch has them, frames as (recv_ns, frame)."""
-
-    symbol: str
-    at_ns: int
-    mismatch: tuple
-    digits: tuple
-    book: tuple
-    frames: list
 
 
 cdef class Feed:
@@ -80,6 +63,8 @@ cdef class Feed:
         self._by_index = []
         self._line_names = {}
         self._bad_told_ns = -TELL_BAD_NS
+        self._least_delay_ns = INT64_MAX
+        self._races = {}
 
     # ---- symbols
 
@@ -89,6 +74,7 @@ cdef class Feed:
         cdef Track track = Track(symbol, self.publisher, FrameBuffer(self.budget), self.fuse,
                                  self._patience, self._max_levels)
         track.instrument = self.instruments.at(index)
+        track.clock_offset_ns = self._clock_offset_ns
         track.rescale(track.instrument.price_digits, track.instrument.qty_digits)
         while len(self._by_index) <= index:
             self._by_index.append(None)
@@ -126,9 +112,48 @@ cdef class Feed:
     def lost(self, int32_t line, int64_t now_ns):
         """A connection is gone."""
         cdef Track track
-        self._line_names.pop(line, None)
+        name = self._line_names.pop(line, None)
+        self._races[name] = self._race(line, self._races.get(name, Race()))
         for track in self.tracks.values():
             track.lost(line, now_ns)
+
+    cdef object _race(self, int32_t line, race):
+        cdef Track track
+        for track in self.tracks.values():
+            race = race.plus(track.slots.race(line))
+        return race
+
+    def alarms(self, int64_t now_ns):
+        """Streams that should have spoken by now, by what they and the symbol's other streams have shown."""
+        cdef Track track
+        return [Alarm(track.symbol, kind, self._line_names.get(line, ""))
+                for track in self.tracks.values() for kind, line in track.alarms(now_ns)]
+
+    @property
+    def races(self):
+        """Race by line's name, over all its connections."""
+        races = dict(self._races)
+        for line, name in self._line_names.items():
+            races[name] = self._race(line, races.get(name, Race()))
+        return races
+
+    @property
+    def clock_offset_ns(self):
+        """The venue's clock less ours, by which venue delays are corrected; 0 until told."""
+        return self._clock_offset_ns
+
+    @clock_offset_ns.setter
+    def clock_offset_ns(self, int64_t offset_ns):
+        cdef Track track
+        self._clock_offset_ns = offset_ns
+        for track in self.tracks.values():
+            track.clock_offset_ns = offset_ns
+
+    def take_least_delay(self):
+        """The least receipt less event time of any frame since the last call, uncorrected; None without a frame."""
+        cdef int64_t least_ns = self._least_delay_ns
+        self._least_delay_ns = INT64_MAX
+        return None if least_ns == INT64_MAX else least_ns
 
     # ---- frames
 
@@ -159,6 +184,8 @@ cdef class Feed:
         if message.instrument < 0:
             return OK
         track = self._by_index[message.instrument]
+        if message.ts_event and recv_ns - message.ts_event < self._least_delay_ns:
+            self._least_delay_ns = recv_ns - message.ts_event
         if message.kind == K_DIFF:
             if track.on_diff(line, &message, data, <int32_t>size, recv_ns):
                 self._feed_held(track)

@@ -31,7 +31,7 @@ cdef class Line(WSListener):
     cdef bytearray _fragments               # None outside a fragmented message
     cdef bint _is_reading
     cdef bint _is_armed                     # the call_soon net is pending
-    cdef int64_t _read_ns                   # CLOCK_REALTIME at this read's first frame
+    cdef int64_t _read_ns                   # UTC (_clock) at this read's first frame
     cdef int64_t _read_mono_ns              # CLOCK_MONOTONIC at the same moment
     cdef int64_t _flushed_mono_ns           # of this read: its start, or the newest flush on the way
     cdef int64_t _read_frames               # not flushed yet

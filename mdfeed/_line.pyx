@@ -9,8 +9,7 @@ import asyncio
 import logging
 
 from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_t, timespec
-
+from mdfeed._clock cimport mono_ns, utc_ns
 from mdfeed._feed cimport Feed
 from mdfeed._types cimport *
 
@@ -29,12 +28,6 @@ cdef enum:
     FLUSH_WITHIN_NS = 1_000_000
 
 CLOSE_REASONS = {0: "closed", 1000: "closed", 1001: "closed", 1005: "closed", 1008: "policy"}
-
-
-cdef inline int64_t clock_ns(clockid_t clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
 cdef class Line(WSListener):
@@ -60,7 +53,7 @@ cdef class Line(WSListener):
         self._unseen = set(streams)
         self._marker = marker
         self.over = self._loop.create_future()
-        self._read_mono_ns = clock_ns(CLOCK_MONOTONIC)
+        self._read_mono_ns = mono_ns()
 
     @property
     def unseen(self):
@@ -70,7 +63,7 @@ cdef class Line(WSListener):
     @property
     def silence_s(self):
         """Seconds since the newest complete frame of any kind, or since this was made."""
-        return (clock_ns(CLOCK_MONOTONIC) - self._read_mono_ns) / 1e9
+        return (mono_ns() - self._read_mono_ns) / 1e9
 
     def end(self, str reason, str detail):
         """Takes no frame any more and resolves `over`. The first reason stands."""
@@ -211,8 +204,8 @@ cdef class Line(WSListener):
         self._is_reading = True
         self.reads += 1
         self._read_frames = 0
-        self._read_ns = clock_ns(CLOCK_REALTIME)
-        self._read_mono_ns = self._flushed_mono_ns = clock_ns(CLOCK_MONOTONIC)
+        self._read_ns = utc_ns()
+        self._read_mono_ns = self._flushed_mono_ns = mono_ns()
 
     cdef void _end(self) noexcept:
         self._is_reading = False
@@ -224,7 +217,7 @@ cdef class Line(WSListener):
             self._flush()
         except Exception:
             self._complain("the sinks could not be flushed")
-        self._flushed_mono_ns = clock_ns(CLOCK_MONOTONIC)
+        self._flushed_mono_ns = mono_ns()
         if self._feed is not None:
             self._feed.receive_to_write.record_n(self._flushed_mono_ns - self._read_mono_ns, self._read_frames)
         self._read_frames = 0
@@ -251,7 +244,7 @@ cdef class Line(WSListener):
         return 0
 
     cdef void _deliver(self, const char *data, Py_ssize_t size, Py_ssize_t capacity) noexcept:
-        cdef int64_t start_ns = clock_ns(CLOCK_MONOTONIC)
+        cdef int64_t start_ns = mono_ns()
         cdef int64_t end_ns
         self.frames += 1
         self.payload_bytes += size
@@ -261,14 +254,14 @@ cdef class Line(WSListener):
             self._look(data, size)
         if self._feed is not None:
             self._feed.receive_raw(self.line, data, size, capacity, self._read_ns)
-            end_ns = clock_ns(CLOCK_MONOTONIC)
+            end_ns = mono_ns()
             self._feed.processing.record(end_ns - start_ns)
         else:
             try:
                 self._receive(self.line, data[:size], self._read_ns)
             except Exception:
                 self._complain("the receiver failed")
-            end_ns = clock_ns(CLOCK_MONOTONIC)
+            end_ns = mono_ns()
         if end_ns - self._flushed_mono_ns > FLUSH_WITHIN_NS:
             self._write()
 

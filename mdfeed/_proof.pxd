@@ -17,6 +17,7 @@ cdef struct Ring:
 
 cdef struct Witness:
     int32_t line            # -1: free
+    int64_t newest_ts       # event time of the newest in `seen`; 0: the venue says none
     Ring seen
 
 
@@ -25,6 +26,7 @@ cdef class Proof:
     cdef readonly int64_t mismatch
     cdef readonly int64_t unjudged
     cdef readonly int32_t mismatches_in_a_row
+    cdef readonly int32_t matches_in_a_row
     cdef readonly int32_t contradictions        # different bookTickers in a row that contradicted
     cdef Ring _pending                  # tops of applied diffs that wait for a verdict
     cdef Witness _witnesses[8]
@@ -33,7 +35,7 @@ cdef class Proof:
 
     # Both return how many verdicts fell (matches and mismatches). `applied` takes the book's top after the diff.
     cdef int32_t applied(self, int64_t update_id, const Top *top) noexcept nogil
-    cdef int32_t witnessed(self, int32_t line, const Bbo *bbo) noexcept nogil
+    cdef int32_t witnessed(self, int32_t line, const Bbo *bbo, int64_t ts_event) noexcept nogil
     # The line's bookTickers end here: what only it could have judged stays pending for the others.
     cdef void lost(self, int32_t line) noexcept nogil
     # The book starts anew: nothing pending can be judged any more.

@@ -5,6 +5,7 @@ class Proof:
     mismatch: int
     unjudged: int
     mismatches_in_a_row: int
+    matches_in_a_row: int
     contradictions: int
     @property
     def pending(self) -> int: ...

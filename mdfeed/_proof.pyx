@@ -18,6 +18,8 @@ cdef enum:
     CONFIRMED = 1
     PENDING = 2
 
+cdef int64_t RESTART_NS = 1_000_000_000     # a lower id so much later than the newest is of ids that started over
+
 cdef enum:
     WITNESSES = 8
     RING_LIMIT = 1024       # pending tops and remembered bookTickers, each
@@ -116,7 +118,7 @@ cdef class Proof:
                 verdicts += self._judge(&self._witnesses[i])
         return verdicts
 
-    cdef int32_t witnessed(self, int32_t line, const Bbo *bbo) noexcept nogil:
+    cdef int32_t witnessed(self, int32_t line, const Bbo *bbo, int64_t ts_event) noexcept nogil:
         cdef Seen seen
         cdef int32_t i
         cdef Witness *witness = NULL
@@ -136,10 +138,14 @@ cdef class Proof:
         empty_sides(&seen.top)
         if witness.seen.count:
             if seen.update_id <= ring_at(&witness.seen, witness.seen.count - 1).update_id:
-                # Ids went back (or repeat) on one connection: what was remembered is of another past.
+                # A repeat or a straggler brings its old time along; ids that started over come with new times, and
+                # then what was remembered is of another past. A venue without times never repeats.
                 if seen.update_id == ring_at(&witness.seen, witness.seen.count - 1).update_id:
                     return 0
+                if ts_event and ts_event - witness.newest_ts < RESTART_NS:
+                    return 0
                 witness.seen.count = 0
+        witness.newest_ts = ts_event
         ring_push(&witness.seen, &seen)
         return self._judge(witness)
 
@@ -176,9 +182,11 @@ cdef class Proof:
             verdicts += 1
             if is_match:
                 self.match += 1
+                self.matches_in_a_row += 1
                 self.mismatches_in_a_row = self.contradictions = 0
             else:
                 self.mismatch += 1
+                self.matches_in_a_row = 0
                 self.mismatches_in_a_row += 1
                 if self.contradictions == 0 or self.last_theirs.update_id != their.update_id:
                     self.contradictions += 1
@@ -238,7 +246,7 @@ cdef class Proof:
     cdef void reset(self) noexcept nogil:
         self.unjudged += self._pending.count
         self._pending.head = self._pending.count = 0
-        self.mismatches_in_a_row = self.contradictions = 0
+        self.mismatches_in_a_row = self.matches_in_a_row = self.contradictions = 0
 
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
         cdef int32_t i

@@ -1,3 +1,16 @@
+from decimal import Decimal
+from typing import NamedTuple
+
+class Evidence(NamedTuple):
+    """What led to a contradicted book: ids and tops as Trust.last_mismatch has them, frames as (recv_ns, frame)."""
+
+    symbol: str
+    at_ns: int
+    mismatch: tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]]
+    digits: tuple[int, int]
+    book: tuple[int, list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]
+    frames: list[tuple[int, bytes]]
+
 class Recall:
     """The newest raw frames, as many as fit `capacity` bytes; the oldest give way."""
 

@@ -4,8 +4,21 @@ Answers for a fixed memory and a price of one copy a frame. Refuses to know what
 those that hold its name in quotes.
 """
 
+from typing import NamedTuple
+
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
+
+
+class Evidence(NamedTuple):
+    """What led to a contradicted book: ids and tops as Trust.last_mismatch has them, frames as (recv_ns, frame)."""
+
+    symbol: str
+    at_ns: int
+    mismatch: tuple
+    digits: tuple
+    book: tuple
+    frames: list
 
 
 cdef class Recall:

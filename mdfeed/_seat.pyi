@@ -1,10 +1,18 @@
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdfeed._book import Book
 from mdfeed._sync import FrameBuffer
 from mdfeed._trust import Trust
 
 SYMBOLS_OWN: frozenset[str]
+
+class Wanted(NamedTuple):
+    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+
+    priority: int
+    symbol: str
+    limit: int
+    reason: str
 
 class Seat(Trust):
     """A symbol's book and the snapshots it stands on."""

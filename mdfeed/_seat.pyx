@@ -5,7 +5,8 @@ which takes over when both stand at the same id. What contradicts it then is cou
 frame: which diffs come here is the Track's business, fetching the world's.
 """
 
-from libc.stdint cimport INT64_MAX
+from typing import NamedTuple
+
 from libc.string cimport strcmp
 
 from mdfeed._trust cimport SRC_DEPTH20, proved_reason, synced_reason
@@ -25,6 +26,15 @@ cdef int64_t IN_FLIGHT_NS = 60 * S  # a snapshot request without any answer is g
 cdef int64_t AUDIT_NS = 900 * S     # a book is compared with a new snapshot so often, weight permitting
 
 
+class Wanted(NamedTuple):
+    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+
+    priority: int
+    symbol: str
+    limit: int
+    reason: str
+
+
 cdef class Seat(Trust):
     """A symbol's book and the snapshots it stands on."""
 
@@ -38,6 +48,7 @@ cdef class Seat(Trust):
     cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept:
         """The book stands at a snapshot and has taken the held diffs: it is exact."""
         self._joined_ns = self._seated_ns = now_ns
+        self._ahead_ns = 0
         self._limit = limit
         self._source = source
         self._is_in_flight = False
@@ -148,7 +159,7 @@ cdef class Seat(Trust):
         """Fewer verified levels than `least`, on a side that a snapshot has cut off."""
         cdef int side
         for side in range(2):
-            if self.book._sides[side].horizon != INT64_MAX and self.book.count_verified(side, least) < least:
+            if not self.book.is_whole(side) and self.book.count_verified(side, least) < least:
                 return True
         return False
 

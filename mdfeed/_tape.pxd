@@ -6,7 +6,6 @@ cdef struct Hole:
     # Ids first..last have not come.
     int64_t first_id
     int64_t last_id
-    int64_t opened_ns       # venue time of the trade that showed it
 
 
 cdef enum:
@@ -40,7 +39,7 @@ cdef class Tape:
     cdef bint _fill(self, int64_t trade_id) noexcept nogil
     # Whether an id is inside an open step.
     cdef bint is_missing(self, int64_t trade_id) noexcept nogil
-    cdef void _open(self, int64_t first_id, int64_t last_id, int64_t opened_ns) noexcept nogil
+    cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil
     cdef void _close(self, int32_t i) noexcept nogil
     cdef void _give_up(self, int32_t i) noexcept nogil
     cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event) noexcept nogil

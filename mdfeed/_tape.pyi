@@ -13,8 +13,8 @@ class Tape:
     filled: int
     restarts: int
     @property
-    def holes(self) -> list[tuple[int, int, int]]:
-        """Open holes as (first_id, last_id, venue ns of the trade that showed it), oldest first."""
+    def holes(self) -> list[tuple[int, int]]:
+        """Open holes as (first_id, last_id), oldest first."""
 
     def give_up(self, first_id: int, last_id: int) -> int:
         """Ids first..last will not come any more: they are counted as lost. Returns how many of them were missing."""

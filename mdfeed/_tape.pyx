@@ -22,7 +22,7 @@ cdef class Tape:
         if self.last_id == 0 or trade_id == self.last_id + 1:
             self.last_id = trade_id
         elif trade_id > self.last_id:
-            self._open(self.last_id + 1, trade_id - 1, ts_event)
+            self._open(self.last_id + 1, trade_id - 1)
             self.last_id = trade_id
         elif self._fill(trade_id):
             is_newest = False
@@ -51,14 +51,13 @@ cdef class Tape:
         self._notional += <i128>trade.price * <i128>trade.qty
         return True
 
-    cdef void _open(self, int64_t first_id, int64_t last_id, int64_t opened_ns) noexcept nogil:
+    cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil:
         self.gaps += 1
         self.missing += last_id - first_id + 1
         if self._hole_count == HOLES:       # no room to remember the oldest: it can no longer be filled
             self._give_up(0)
         self._holes[self._hole_count].first_id = first_id
         self._holes[self._hole_count].last_id = last_id
-        self._holes[self._hole_count].opened_ns = opened_ns
         self._hole_count += 1
 
     cdef void _close(self, int32_t i) noexcept nogil:
@@ -97,7 +96,7 @@ cdef class Tape:
                 hole.last_id = trade_id - 1
                 self.gaps -= 1              # one step seen from two sides is still one
                 self.missing -= last_id - trade_id
-                self._open(trade_id + 1, last_id, hole.opened_ns)
+                self._open(trade_id + 1, last_id)
                 return True
             if hole.first_id > hole.last_id:
                 self._close(i)
@@ -121,9 +120,8 @@ cdef class Tape:
 
     @property
     def holes(self):
-        """Open holes as (first_id, last_id, venue ns of the trade that showed it), oldest first."""
-        return [(self._holes[i].first_id, self._holes[i].last_id, self._holes[i].opened_ns)
-                for i in range(self._hole_count)]
+        """Open holes as (first_id, last_id), oldest first."""
+        return [(self._holes[i].first_id, self._holes[i].last_id) for i in range(self._hole_count)]
 
     def give_up(self, int64_t first_id, int64_t last_id):
         """Ids first..last will not come any more: they are counted as lost. Returns how many of them were missing."""

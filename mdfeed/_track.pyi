@@ -1,11 +1,14 @@
 from typing import Any
 
+from mdfeed._parse import KIND as KIND
 from mdfeed._seat import Seat
+from mdfeed._slots import Slots
 from mdfeed._sync import FrameBuffer
 
 class Track(Seat):
     """One symbol's way through the feed. Created by Feed.add."""
 
+    slots: Slots
     stale: int
     gaps: int
     overlaps: int
@@ -17,6 +20,9 @@ class Track(Seat):
 
     def lost(self, line: int, now_ns: int) -> None:
         """The line is gone: its share of the evidence goes with it."""
+
+    def alarms(self, now_ns: int) -> list[tuple[str, int]]:
+        """(kind, line) of streams that should have spoken by now; line -1: whichever carries them."""
 
     def tick(self, now_ns: int) -> None:
         """Once a second or so: what follows from time alone."""

@@ -9,15 +9,22 @@ The rule that decides about a diff is the Book's; what follows from its answer i
 Nothing here reads a clock, opens a socket or knows JSON.
 """
 
-from libc.string cimport memset
+from libc.string cimport strcmp
+
+from mdfeed._pulse cimport is_odd_silence
+from mdfeed._slots cimport Slot
+
+from mdfeed._parse import KIND
 
 cdef enum:
-    OLD_RUN = 3                     # chained but old diffs on every line: the venue's ids started over
+    LINE_ATTEMPTS = 1               # what was lost on a line waits no longer than the second retry
 
 cdef int64_t S = 1_000_000_000
 cdef int64_t PARK_NS = 1 * S        # how long a gap waits for the other line to fill it
 cdef int64_t FRESH_NS = 5 * S
 cdef int64_t STABLE_NS = 10 * S     # a book that was good so long starts its retries anew
+cdef int64_t SILENT_NS = 3 * S      # bookTickers beyond the book for so long, and no diff: one is due within 0.5 s
+cdef int64_t ODD_NS = 60 * S        # a stream that is no diffs may be silent so long whatever its pace
 
 
 cdef class Track(Seat):
@@ -25,17 +32,15 @@ cdef class Track(Seat):
 
     def __init__(self, str symbol, publisher, FrameBuffer buffer not None, fuse, int32_t patience,
                  int32_t max_levels):
-        cdef int32_t i
         Seat.__init__(self, symbol, publisher, buffer, fuse, patience, max_levels)
-        for i in range(SLOTS):
-            self._slots[i].line = -1
+        self.slots = Slots()
 
     # ---- frames
 
     cdef bint on_diff(self, int32_t line, const Message *message, const char *data, int32_t size,
                       int64_t recv_ns) noexcept:
         cdef const Update *update = &message.update
-        cdef Slot *slot = self._slot(line)
+        cdef Slot *slot = self.slots.of(line)
         cdef int64_t line_id = slot.last_id
         cdef Status status
         self._touch(message, recv_ns)
@@ -51,23 +56,28 @@ cdef class Track(Seat):
         if self._is_shadowing:
             self._hold(line, data, size, recv_ns)
         status = self.book.apply(update)
+        slot.diffs += 1
+        slot.delay_ns += recv_ns - message.ts_event
         if status == APPLIED:
+            slot.wins += 1
             if line_id and update.prev_id < line_id:
                 self.overlaps += 1
             self._moved(message, recv_ns, False)
+            slot.behind = 0
             return self._parked_ns != 0
         if status == OLD:
             self.stale += 1
+            slot.behind = 0
             # A line that lags brings old ids with old times; ids that started over come with new times.
             if line_id and update.prev_id == line_id and message.ts_event > self.book.ts_event:
                 slot.old_run += 1
-                if self._have_ids_restarted():
+                if self.slots.have_ids_restarted():
                     self.suspect(b"ids_restarted", recv_ns, False)
             else:
                 slot.old_run = 0
         elif status == GAP:
             if self._parked_ns == 0:
-                if self._can_another_line_fill(line, update, recv_ns):
+                if self.slots.can_another_fill(line, update, recv_ns, FRESH_NS):
                     self.drop_shadow(recv_ns)
                     self._parked_ns = recv_ns
                 else:
@@ -93,13 +103,12 @@ cdef class Track(Seat):
         """The book has taken a diff: prove it, distrust it, publish it."""
         cdef Top top = self.book.top()
         cdef int64_t matches = self._proof.match, mismatches = self._proof.mismatch
-        cdef int32_t i
         self.applied += 1
         self.last_update_ns = recv_ns
         self.book.ts_event = message.ts_event
         self.book.recv_ns = recv_ns
-        for i in range(SLOTS):
-            self._slots[i].old_run = 0
+        self._ahead_ns = recv_ns if self._bbo.update_id > self.book.last_id else 0
+        self.slots.moved()
         if self.shadow is not None:
             self.settle_shadow(recv_ns, self.shadow.apply(&message.update))
         self._proof.applied(message.update.last_id, &top)
@@ -147,19 +156,21 @@ cdef class Track(Seat):
     # ---- snapshots
 
     cdef void suspect(self, const char *reason, int64_t now_ns, bint keep_buffer) noexcept:
-        cdef int32_t i
         self._parked_ns = 0
         self.shadow = None
         self._is_shadowing = False
         if not keep_buffer:
             self.buffer.clear()
-        for i in range(SLOTS):
-            self._slots[i].old_run = 0
+        self.slots.forget_old_runs()
         if now_ns - self._joined_ns > STABLE_NS:
             self._attempts = 0
             self._retry_ns = now_ns
             self._is_in_flight = False
         else:
+            # What a line does to a book says nothing against the next snapshot: only a venue that contradicts itself
+            # is asked ever more seldom.
+            if strcmp(reason, b"proof_mismatch") != 0 and strcmp(reason, b"crossed") != 0:
+                self._attempts = min(self._attempts, LINE_ATTEMPTS)
             self.back_off(now_ns)
         Seat.suspect(self, reason, now_ns, keep_buffer)
 
@@ -172,54 +183,17 @@ cdef class Track(Seat):
 
     # ---- lines
 
-    cdef Slot *_slot(self, int32_t line) noexcept nogil:
-        """This line's slot; a new line takes a free one, else the one that was silent longest."""
-        cdef int32_t i
-        cdef Slot *room = &self._slots[0]
-        for i in range(SLOTS):
-            if self._slots[i].line == line:
-                return &self._slots[i]
-            if room.line >= 0 and (self._slots[i].line < 0 or self._slots[i].last_ns < room.last_ns):
-                room = &self._slots[i]
-        memset(room, 0, sizeof(Slot))
-        room.line = line
-        return room
-
-    cdef bint _can_another_line_fill(self, int32_t line, const Update *update, int64_t now_ns) noexcept nogil:
-        """Another line carries these diffs, has delivered lately, and is not yet beyond the gap."""
-        cdef int32_t i
-        cdef Slot *slot
-        for i in range(SLOTS):
-            slot = &self._slots[i]
-            if slot.line >= 0 and slot.line != line and slot.last_id and slot.last_id < update.prev_id:
-                if now_ns - slot.last_ns < FRESH_NS:
-                    return True
-        return False
-
-    cdef bint _have_ids_restarted(self) noexcept nogil:
-        cdef int32_t i
-        for i in range(SLOTS):
-            if self._slots[i].line >= 0 and self._slots[i].last_id and self._slots[i].old_run < OLD_RUN:
-                return False
-        return True
-
     def opened(self, int32_t line, int64_t now_ns):
         """A line that carries this symbol's diffs has been subscribed."""
-        self._slot(line)
+        self.slots.of(line).last_ns = now_ns
         self._is_lineless = False
         if self._opened_ns == 0:
             self._opened_ns = now_ns
 
     def lost(self, int32_t line, int64_t now_ns):
         """The line is gone: its share of the evidence goes with it."""
-        cdef int32_t i, left = 0
-        cdef bint was_ours = False
-        for i in range(SLOTS):
-            if self._slots[i].line == line:
-                self._slots[i].line = -1
-                was_ours = True
-            elif self._slots[i].line >= 0:
-                left += 1
+        cdef int32_t left = 0
+        cdef bint was_ours = self.slots.free(line, &left)
         self._proof.lost(line)
         if left or not was_ours:
             return
@@ -235,13 +209,31 @@ cdef class Track(Seat):
             self.buffer.clear()     # what comes after a reconnect does not chain to it
             self.enter(S_COLD, b"line_lost", now_ns)
 
+    def alarms(self, int64_t now_ns):
+        """(kind, line) of streams that should have spoken by now; line -1: whichever carries them."""
+        cdef int32_t kind
+        found = [(KIND[<int>K_DIFF], line) for line in self.slots.lagging(now_ns)]
+        if self._is_depth_silent:
+            self._is_depth_silent = False
+            found.append((KIND[<int>K_DIFF], -1))
+        if now_ns - self._pulses[<int>K_DIFF].last_ns < FRESH_NS:
+            for kind in range(<int>K_BBO, <int>K_MARK_PRICE):
+                if is_odd_silence(&self._pulses[kind], now_ns, ODD_NS):
+                    found.append((KIND[kind], -1))
+        return found
+
     # ---- time
 
     def tick(self, int64_t now_ns):
         """Once a second or so: what follows from time alone."""
+        cdef int64_t since_ns = max(self._ahead_ns, self._pulses[<int>K_DIFF].last_ns)
         if self._parked_ns and now_ns - self._parked_ns > PARK_NS:
             self.gaps += 1
             self.suspect(b"gap", now_ns, True)
+        if self._ahead_ns and self._pulses[<int>K_BBO].last_ns - since_ns > SILENT_NS:
+            if self.is_good() and self._has_diffs and not self._parked_ns and not self._fuse.is_blown:
+                self._is_depth_silent = True
+                self.suspect(b"depth_silent", now_ns, False)
         if self.is_good() and now_ns - self.last_frame_ns > self.patience_ns():
             self.enter(S_STALE, b"silent", now_ns)
         self.expire_request(now_ns)

@@ -3,6 +3,7 @@
 from mdfeed._book cimport Book
 from mdfeed._proof cimport Proof
 from mdfeed._publish cimport Publisher
+from mdfeed._pulse cimport Pulse
 from mdfeed._tape cimport Tape
 from mdfeed._types cimport *
 from mdfeed._window cimport Window
@@ -55,7 +56,10 @@ cdef class Trust:
     cdef int64_t _published_ns
     cdef int64_t _match_ns
     cdef double _cadence_ns                 # mean time between frames
-    cdef int64_t _delay_ns
+    cdef int64_t _delay_ns                  # as the clocks say, uncorrected
+    cdef Pulse _pulses[13]                  # by Kind
+    cdef int64_t _ahead_ns                  # since when a bookTicker is beyond the book; 0: none is
+    cdef public int64_t clock_offset_ns     # the venue's clock less ours
     cdef bint _is_withdrawn
     cdef readonly uint64_t seq
     cdef readonly uint64_t bbo_seq

@@ -16,6 +16,7 @@ class Trust:
     window: Window
     volume_error: float
     resyncs: dict[str, int]
+    clock_offset_ns: int
     seq: int
     bbo_seq: int
     state_since_ns: int

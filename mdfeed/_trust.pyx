@@ -8,6 +8,8 @@ trades and its 24 h figures; which frames the book takes, and from which line, i
 
 from libc.string cimport memset, strcmp
 
+from mdfeed._pulse cimport beat
+
 from mdfeed._publish import STATES
 
 SOURCES = ("rest", "ws_api", "depth20")
@@ -17,6 +19,7 @@ cdef int64_t AHEAD_NS = 60 * S      # a trade this far ahead of our clock is no 
 cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict while diffs flow
 cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that is not good stay in sight
 cdef int64_t REPUBLISH_NS = 60 * S
+cdef int32_t RELIABLE_RUN = 3
 
 
 cdef int64_t power_of_ten(int exponent) noexcept nogil:
@@ -56,6 +59,7 @@ cdef class Trust:
             if step > 0:
                 self._cadence_ns += (step - self._cadence_ns) * 0.05
         self.last_frame_ns = recv_ns
+        beat(&self._pulses[<int>message.kind], recv_ns)
         self._quiet_run = 0
         if message.ts_event:
             self._delay_ns = recv_ns - message.ts_event
@@ -66,10 +70,12 @@ cdef class Trust:
     cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept:
         cdef int64_t matches = self._proof.match, mismatches = self._proof.mismatch
         self._touch(message, recv_ns)
-        if self._proof.witnessed(line, &message.bbo):
+        if self._proof.witnessed(line, &message.bbo, message.ts_event):
             self._weigh_proof(recv_ns, matches, mismatches)
         if message.bbo.update_id > self._bbo.update_id:
             self._bbo = message.bbo
+            if self._ahead_ns == 0 and self._bbo.update_id > self.book.last_id:
+                self._ahead_ns = recv_ns
             if self.is_good():
                 self.bbo_seq += 1
                 self._publisher.bbo(self.instrument, &self._bbo, self.bbo_seq, message.ts_event, recv_ns)
@@ -167,6 +173,7 @@ cdef class Trust:
         self._crossed_run = 0
         self._proof.reset()
         self._bbo.update_id = 0     # ids may have started over
+        self._ahead_ns = 0
         self.enter(S_SUSPECT, reason, now_ns)
 
     cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept:
@@ -180,7 +187,8 @@ cdef class Trust:
                     self.enter(S_LIVE, b"proof_unreliable", now_ns)
         elif self._proof.match > matches:
             self._match_ns = now_ns
-            if self._state == S_LIVE and not self._fuse.is_blown:
+            # Once the proof was found unreliable, one match may be chance.
+            if self._state == S_LIVE and (not self._fuse.is_blown or self._proof.matches_in_a_row >= RELIABLE_RUN):
                 self.enter(S_PROVED, proved_reason(self._source), now_ns)
 
     cdef void publish(self, int64_t now_ns) noexcept:
@@ -272,7 +280,7 @@ cdef class Trust:
 
     @property
     def venue_delay_ns(self):
-        return self._delay_ns if self.last_frame_ns else None
+        return self._delay_ns + self.clock_offset_ns if self.last_frame_ns else None
 
     def trade_summary(self):
         """Count and exact sums of the market trades seen (see Tape.summary), or None."""

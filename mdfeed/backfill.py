@@ -88,7 +88,7 @@ class Backfill:
         now_s = asyncio.get_running_loop().time()
         due, seen = [], {}
         for symbol, track in list(self._feed.tracks.items()):
-            for first_id, last_id, _ in track.agg_trades.holes:
+            for first_id, last_id in track.agg_trades.holes:
                 since_s, empty = seen[symbol, last_id] = self._seen.get((symbol, last_id), (now_s, 0))
                 size = last_id - first_id + 1
                 if size > self._largest or now_s - since_s > self._longest_s or empty >= EMPTY_MOST:

@@ -125,17 +125,18 @@ def door() -> None:
 @click.option("--venue", help="Exchange and dialect, such as binance-usdm.")
 @click.option("--redis-url", help="redis://, rediss:// or unix:// URL.")
 @click.option("--http", type=address_of, metavar="HOST:PORT", help="Address of /health, /ready and /metrics.")
+@click.option("--takeover", is_flag=True, help="Take over from another daemon that publishes the same symbols.")
 @common
 @click.pass_context
 def serve(context: click.Context, config: Path | None, symbols: list[str] | None, venue: str | None,
-          redis_url: str | None, http: tuple[str | None, int] | None) -> int:  # fmt: skip
+          redis_url: str | None, http: tuple[str | None, int] | None, takeover: bool) -> int:  # fmt: skip
     """Run the daemon: exchange to Redis, until interrupted."""
     host, port = http or (None, None)
     options = {"symbols": symbols, "venue": venue, "redis_url": redis_url, "http.host": host, "health_port": port}
     effective = effective_config(context, config, options)
     from mdfeed import serve as verb
 
-    return verb.run(effective)
+    return verb.run(effective, lambda: effective_config(context, config, options), takeover)
 
 
 @door.command()
@@ -148,7 +149,7 @@ def serve(context: click.Context, config: Path | None, symbols: list[str] | None
 def demo(context: click.Context, seconds: float | None, no_ui: bool, symbols: list[str] | None,
          capture: Path | None) -> int:  # fmt: skip
     """Run the daemon with an embedded Redis and a simulated exchange."""
-    log_plainly(context, "warning")
+    log_plainly(context, "info" if no_ui else "warning")
     from mdfeed import demo as verb
 
     return verb.run(seconds, not no_ui, symbols, capture)
@@ -221,6 +222,24 @@ def inspect(context: click.Context, symbols: Sequence[str], config: Path | None,
     return verb.run([symbol.upper() for symbol in symbols], follow, as_json, clients, effective.redis_url)
 
 
+@door.command()
+@config_option
+@click.option("--redis-url", help="redis://, rediss:// or unix:// URL.")
+@click.option(
+    "--within", "within_s", type=click.FloatRange(min=0.1), default=10.0, show_default=True, metavar="SECONDS",
+    help="How long a stream may take for its first message.", envvar="MDFEED_DOCTOR_WITHIN",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, envvar="MDFEED_DOCTOR_JSON", help="One JSON document on stdout.")
+@common
+@click.pass_context
+def doctor(context: click.Context, config: Path | None, redis_url: str | None, within_s: float, as_json: bool) -> int:
+    """Examine configuration, Redis, exchange, ports and unit; exit 3 for warnings, 1 for errors."""
+    log_plainly(context, "error")
+    from mdfeed import doctor as verb
+
+    return verb.run(found_config(config), {"redis_url": redis_url}, as_json, within_s)
+
+
 @door.group(cls=Door)
 @common
 def config() -> None:
@@ -233,7 +252,10 @@ def config() -> None:
 @click.pass_context
 def config_check(context: click.Context, config: Path | None) -> None:
     """Validate; exit 78 with the place of the first mistake."""
+    from mdfeed.gate import tls_context
+
     effective = effective_config(context, config, {})
+    tls_context(effective)
     path = found_config(config)
     click.echo(f"{path or 'no file, defaults'}: ok, {len(effective.symbols)} symbols of {effective.venue}")
 

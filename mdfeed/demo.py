@@ -27,7 +27,6 @@ from rich.table import Table
 from mdfeed.config import load_config
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.errors import MdfeedError
-from mdfeed.logs import set_up_logging
 from mdfeed.rest import Rest
 from mdfeed.service import Service
 from mdfeed.venues import get as get_venue
@@ -54,7 +53,6 @@ class Arrived:
 
 def run(seconds: float | None, ui: bool, symbols: list[str] | None, capture: Path | None) -> int:
     """Run for `seconds` (None: until interrupted); 0 when every book ended PROVED without a mismatch, else 1."""
-    set_up_logging("warning" if ui else "info", "text")
     with EmbeddedRedis() as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_demo(server.url, seconds, ui and sys.stdout.isatty(), symbols, capture))
 

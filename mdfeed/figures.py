@@ -27,6 +27,9 @@ MINUTE_NS = 60 * 10**9
 CLOCK_GRAIN_NS = 2 * 10**9  # of what is known of the venue's clock, and an answer's way
 SETTLED_S = 5.0  # after a minute's end, until its last trades have reached us
 MINUTES = 1442  # the window's 1440, the one it began in, the one under way
+# Failures that are the symbol's, not the host's.
+SYMBOLS_OWN = frozenset({"http", "not_found"})
+REFUSED_S = 300.0
 ROWS_A_TURN = 240  # taken at once between two turns of the loop: 1 ms or so
 
 
@@ -56,6 +59,7 @@ class Figures:
         self._known: set[str] = set()  # symbols whose ticker has come
         self._minutes_due: dict[str, float] = {}  # symbol with a ticker -> loop time at which its minutes are due
         self._failures: Counter[str] = Counter()  # by symbol, in a row
+        self._refused: dict[str, float] = {}  # symbol that the venue does not know -> loop time of the next attempt
         self._under_way: set[str] = set()
         self._backoff = Backoff(1.0, longest_pause_s)
         self._paused_until_s = 0.0  # loop time
@@ -93,7 +97,11 @@ class Figures:
         if now_s < self._paused_until_s:
             return None
         self._known.intersection_update(tracks)
-        new = [symbol for symbol in tracks if symbol not in self._known and symbol not in self._under_way]
+        new = [
+            symbol
+            for symbol in tracks
+            if not (symbol in self._known or symbol in self._under_way or now_s < self._refused.get(symbol, 0.0))
+        ]
         if new:
             return min(new, key=self._failures.__getitem__), self._seed_ticker
         due = [
@@ -110,6 +118,10 @@ class Figures:
             reason = of_exception(error.__cause__ or error).reason
             self.outcomes[reason] += 1
             self._failures[symbol] += 1
+            if reason in SYMBOLS_OWN:
+                self._refused[symbol] = asyncio.get_running_loop().time() + REFUSED_S
+                log.warning("24 h figures of %s: %s", symbol, error)
+                return
             self._paused_until_s = asyncio.get_running_loop().time() + max(self._backoff.wait_s(), 0.1)
             held = self._fold.let_through(reason)
             if held is not None:

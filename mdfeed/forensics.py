@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from mdfeed._feed import Feed, Evidence
+from mdfeed._feed import Feed
+from mdfeed._recall import Evidence
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
-"""HTTP/1.1 for /health, /ready and /metrics, as one small asyncio protocol.
+"""HTTP/1.1 for /health, /ready, /metrics and the gateway API, as one small asyncio protocol.
 
 Answers for: every method and path gets its JSON answer (CONTRACT 5), bodies and pipelining included; heads, bodies,
-connections and time are bounded. Refuses to know: what healthy or ready means (callables say), and WebSocket: a
-later page takes over the transport where `advance` has a parsed head (docs/adr/0001-http-server.md).
+connections and time are bounded. Refuses to know: what healthy or ready means (callables say), who may ask (the gate
+says), and WebSocket: a later page takes over the transport where `advance` has a parsed head
+(docs/adr/0001-http-server.md).
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import errno
 import json
 import logging
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from mdfeed.errors import MdfeedError
-from mdfeed.httphead import BadRequest, parse_head
+from mdfeed.gate import Gate
+from mdfeed.httphead import BadRequest, Request, parse_head
+from mdfeed.settings import Auth
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +30,29 @@ MAX_HEAD_BYTES = 8192
 MAX_BODY_BYTES = 65536  # read and thrown away, so that the connection can go on; a longer one ends it
 MAX_CONNECTIONS = 512  # below the usual 1024 descriptors; the longest idle one makes room
 METRICS_AGE_S = 1.0
-# How long a connection may stay in a phase: between requests, in a head, in a body, with its answers unread, and
-# after our last answer (RFC 9112 9.6: closing at once would destroy the answer on its way).
-PHASE_S = {"idle": 75.0, "head": 5.0, "body": 5.0, "blocked": 10.0, "linger": 5.0}
+HANDSHAKE_S = 5.0  # for TLS
+# How long a connection may stay in a phase: between requests, in a head, in a body, with its answers unread, waiting
+# for ours, and after our last answer (RFC 9112 9.6: closing at once would destroy the answer on its way).
+PHASE_S = {"idle": 75.0, "head": 5.0, "body": 5.0, "blocked": 10.0, "waiting": 10.0, "linger": 5.0}
 JSON = "application/json"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
+Answer = tuple[int, str, bytes]  # status, content type, body
+Route = Callable[[], "Answer | asyncio.Future[Answer]"]
+
+
+class Api(Protocol):
+    """The paths below a prefix; `answer` gives None where there is no such path."""
+
+    @property
+    def paths(self) -> list[str]: ...
+    def answer(self, path: str, /) -> tuple[int, dict[str, Any]] | None: ...
+
+
 class HttpServer:
-    """Serves the three paths. `health` and `ready` give (status, JSON object), `metrics` the Prometheus text."""
+    """Serves the three paths and the API's. `health` and `ready` give (status, JSON object), `metrics` the Prometheus
+    text once it is rendered. `gate` says who may ask (default: everybody), `tls` makes it https."""
 
     def __init__(
         self,
@@ -43,19 +61,26 @@ class HttpServer:
         *,
         health: Callable[[], tuple[int, dict[str, Any]]],
         ready: Callable[[], tuple[int, dict[str, Any]]],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
+        api: Api | None = None,
+        gate: Gate | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.host = host
-        self.routes: dict[str, Callable[[], tuple[int, str, bytes]]] = {
+        self.gate = Gate(Auth()) if gate is None else gate
+        self.routes: dict[str, Route] = {
             "/health": lambda: as_json(*health()),
             "/ready": lambda: as_json(*ready()),
-            "/metrics": lambda: (200, PROMETHEUS, self.fresh_metrics()),
+            "/metrics": self.fresh_metrics,
         }
         # In the order of their last request.
         self.connections: dict[Connection, None] = {}
         self._port = port
         self._metrics = metrics
+        self._api = api
+        self._tls = tls
         self._rendered: tuple[float, bytes] | None = None
+        self._rendering: asyncio.Task[Answer] | None = None
         self._server: asyncio.Server | None = None
 
     @property
@@ -73,7 +98,14 @@ class HttpServer:
         """Bind and serve. Raises MdfeedError with one clear line when the address cannot be had."""
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: Connection(self), self.host, self._port)
+            self._server = await loop.create_server(
+                lambda: Connection(self),
+                self.host,
+                self._port,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
+                ssl_shutdown_timeout=1.0 if self._tls else None,
+            )
         except OSError as error:
             raise MdfeedError(f"http {self.host}:{self._port}: {await self.explain(error)}") from None
 
@@ -101,25 +133,50 @@ class HttpServer:
             connection.transport.abort()
         await self._server.wait_closed()
 
-    def fresh_metrics(self) -> bytes:
+    def fresh_metrics(self) -> Answer | asyncio.Future[Answer]:
         """The exposition, at most a second old: any number of scrapers costs one rendering a second."""
-        now = asyncio.get_running_loop().time()
-        if self._rendered is None or now - self._rendered[0] >= METRICS_AGE_S:
-            self._rendered = (now, self._metrics())
-        return self._rendered[1]
+        loop = asyncio.get_running_loop()
+        if self._rendered is not None and loop.time() - self._rendered[0] < METRICS_AGE_S:
+            return 200, PROMETHEUS, self._rendered[1]
+        if self._rendering is None:
+            self._rendering = loop.create_task(self.render(), name="metrics")
+        return self._rendering
 
-    def answer(self, method: str, path: str) -> tuple[int, str, bytes]:
-        """(status, content type, body) of one request; HEAD's body is GET's, left out by the writer."""
-        route = self.routes.get(path)
-        if route is None and path != "*":
-            return as_json(404, {"error": "not found", "paths": list(self.routes)})
-        if route is None or method not in ("GET", "HEAD"):
-            return as_json(405, {"error": "method not allowed", "allow": ["GET", "HEAD"]})
+    async def render(self) -> Answer:
+        started = asyncio.get_running_loop().time()
         try:
+            self._rendered = (started, await self._metrics())
+            return 200, PROMETHEUS, self._rendered[1]
+        except Exception:
+            return failure("/metrics")
+        finally:
+            self._rendering = None
+
+    def answer(self, request: Request) -> Answer | asyncio.Future[Answer]:
+        """What one request gets; HEAD's body is GET's, left out by the writer."""
+        path = request.path
+        if not self.gate.lets_in(path, request.authorization):
+            log.warning("http: requests without valid credentials are refused")
+            return as_json(401, {"error": "credentials are needed"})
+        try:
+            route = self.routes.get(path) or self.api_route(path)
+            if route is None and path != "*":
+                paths = [*self.routes, *(self._api.paths if self._api else ())]
+                return as_json(404, {"error": "not found", "paths": paths})
+            if route is None or request.method not in ("GET", "HEAD"):
+                return as_json(405, {"error": "method not allowed", "allow": ["GET", "HEAD"]})
             return route()
         except Exception:
-            log.exception("no answer to %s", path)
-            return as_json(500, {"error": "internal error"})
+            return failure(path)
+
+    def api_route(self, path: str) -> Route | None:
+        answered = self._api.answer(path) if self._api is not None else None
+        return None if answered is None else lambda: as_json(*answered)
+
+
+def failure(path: str) -> Answer:
+    log.exception("no answer to %s", path)
+    return as_json(500, {"error": "internal error"})
 
 
 def as_json(status: int, body: dict[str, Any]) -> tuple[int, str, bytes]:
@@ -182,9 +239,13 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.phase != "linger":
-            self.buffer += data
-            self.advance()
+        if self.phase == "linger":
+            return
+        self.buffer += data
+        self.advance()
+        # While an answer is awaited only so much may be said in advance.
+        if self.phase == "waiting" and len(self.buffer) > MAX_BODY_BYTES:
+            self.transport.pause_reading()
 
     def pause_writing(self) -> None:
         if self.phase != "linger":
@@ -199,7 +260,7 @@ class Connection(asyncio.Protocol):
 
     def advance(self) -> None:
         """Answer every whole head in the buffer, as long as the client reads the answers."""
-        while self.phase not in ("blocked", "linger") and not self.transport.is_closing():
+        while self.phase not in ("blocked", "waiting", "linger") and not self.transport.is_closing():
             dropped = min(self.skip_bytes, len(self.buffer))
             del self.buffer[:dropped]
             self.skip_bytes -= dropped
@@ -226,10 +287,24 @@ class Connection(asyncio.Protocol):
             request = parse_head(head)
         except BadRequest as error:
             return self.write(*as_json(error.status, {"error": str(error)}), is_last=True)
-        status, kind, body = self.server.answer(request.method, request.path)
+        answer = self.server.answer(request)
+        if isinstance(answer, asyncio.Future):
+            self.enter("waiting")
+            answer.add_done_callback(lambda done: self.on_answer(request, done))
+        else:
+            self.reply(request, answer)
+
+    def on_answer(self, request: Request, done: asyncio.Future[Answer]) -> None:
+        if self.phase == "waiting" and not done.cancelled() and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.enter("idle")
+            self.reply(request, done.result())
+            self.advance()
+
+    def reply(self, request: Request, answer: Answer) -> None:
         self.skip_bytes = request.body_bytes or 0
         is_last = not request.is_kept_alive or request.body_bytes is None or self.skip_bytes > MAX_BODY_BYTES
-        self.write(status, kind, body, is_last=is_last, method=request.method)
+        self.write(*answer, is_last=is_last, method=request.method)
 
     def write(self, status: int, kind: str, body: bytes, *, is_last: bool, method: str = "") -> None:
         lines = [
@@ -241,6 +316,8 @@ class Connection(asyncio.Protocol):
         ]
         if method in ("GET", "HEAD"):
             lines.append("Access-Control-Allow-Origin: *")
+        if status == 401:
+            lines.append(f"WWW-Authenticate: {self.server.gate.challenge}")
         if status == 405:
             lines.append("Allow: GET, HEAD")
         if is_last:

@@ -23,12 +23,13 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A parsed head. `body_bytes` follow it (None: unknown, chunked)."""
+    """A parsed head. `body_bytes` follow it (None: unknown, chunked); `authorization` is that header's value."""
 
     method: str
     path: str
     is_kept_alive: bool
     body_bytes: int | None
+    authorization: bytes | None = None
 
 
 def parse_head(head: bytes) -> Request:
@@ -53,12 +54,16 @@ def parse_head(head: bytes) -> Request:
     # Two lengths, or a length and chunks, are how requests are smuggled past a proxy.
     if len(lengths) + is_chunked > 1 or not all(re.fullmatch(rb"\d{1,18}", length) for length in lengths):
         raise BadRequest(400, "malformed body length")
+    authorization = headers.get(b"authorization", [])
+    if len(authorization) > 1:
+        raise BadRequest(400, "two Authorization headers")
     tokens = {token.strip().lower() for value in headers.get(b"connection", []) for token in value.split(b",")}
     return Request(
         method,
         path_of(method, target),
         is_kept_alive=is_1_1 and b"close" not in tokens and b"expect" not in headers,
         body_bytes=None if is_chunked else int(lengths.pop()) if lengths else 0,
+        authorization=authorization[0] if authorization else None,
     )
 
 

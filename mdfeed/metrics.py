@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -55,10 +54,14 @@ class Feed(Protocol):
     def processing(self) -> Histogram: ...
     @property
     def receive_to_write(self) -> Histogram: ...
+    @property
+    def races(self) -> Mapping[str, Any]: ...
+    @property
+    def clock_offset_ns(self) -> int: ...
 
 
 class Line(Protocol):
-    """What is read of a line; `reconnects` by reason."""
+    """What is read of a line; `reconnects` and `rollovers` by reason."""
 
     @property
     def name(self) -> str: ...
@@ -66,6 +69,8 @@ class Line(Protocol):
     def is_connected(self) -> bool: ...
     @property
     def reconnects(self) -> Mapping[str, int]: ...
+    @property
+    def rollovers(self) -> Mapping[str, int]: ...
 
 
 class Sink(Protocol):
@@ -146,11 +151,23 @@ class FeedCollector(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        yield from self.of_frames()
-        yield from self.of_books()
-        yield from self.of_latency()
-        yield from self.of_lines()
-        yield from self.of_sinks()
+        tracks = list(self.feed.tracks.values())
+        for piece in self.pieces(max(len(tracks), 1)):
+            yield from piece
+
+    def pieces(self, size: int) -> Iterator[Iterable[Metric]]:
+        """What collect() gives, in pieces of at most `size` symbols: a family then comes once a piece."""
+        tracks = list(self.feed.tracks.values())
+        yield self.of_frames()
+        for at in range(0, max(len(tracks), 1), size):
+            yield self.of_books(tracks[at : at + size])
+        yield self.of_latency()
+        yield self.of_lines()
+        yield self.of_sinks()
+        yield self.of_process()
+
+    def of_process(self) -> Iterator[Metric]:
+        """Ourselves: weight, loop, clock, build."""
         if self.governor is not None:
             yield gauge(
                 "mdfeed_rest_weight_used",
@@ -161,6 +178,11 @@ class FeedCollector(Collector):
             yield gauge(
                 "mdfeed_event_loop_lag_seconds", "Worst lateness of a timer in the last 15 to 30 s.", self.lag.worst_s
             )
+        yield gauge(
+            "mdfeed_clock_offset_seconds",
+            "The venue's clock less ours, as estimated from event times and requests.",
+            self.feed.clock_offset_ns / 1e9,
+        )
         info = GaugeMetricFamily("mdfeed_build_info", "1; the version is the label.", labels=["version"])
         info.add_metric([package_version()], 1)
         yield info
@@ -188,7 +210,7 @@ class FeedCollector(Collector):
         size.add_metric([feed.venue], feed.frame_bytes)
         yield size
 
-    def of_books(self) -> Iterator[Metric]:
+    def of_books(self, tracks: Sequence[Any]) -> Iterator[Metric]:
         labels = ["venue", "symbol"]
         updates = CounterMetricFamily(
             "mdfeed_book_updates", "Depth diffs, by what became of them.", labels=[*labels, "result"]
@@ -211,7 +233,7 @@ class FeedCollector(Collector):
             "mdfeed_venue_delay_seconds", "From the venue's event time to our receipt.", labels=labels
         )
         now_ns = self.now_ns()
-        for track in self.feed.tracks.values():
+        for track in tracks:
             own = [self.feed.venue, track.symbol]
             for result, count in (
                 ("applied", track.applied),
@@ -257,11 +279,25 @@ class FeedCollector(Collector):
         reconnects = CounterMetricFamily(
             "mdfeed_line_reconnects", "Lines lost and opened again, by why.", labels=[*labels, "reason"]
         )
+        rollovers = CounterMetricFamily(
+            "mdfeed_line_rollovers", "Connections replaced by a successor, by why.", labels=[*labels, "reason"]
+        )
+        diffs = CounterMetricFamily("mdfeed_line_diffs", "Depth diffs that the line brought.", labels=labels)
+        wins = CounterMetricFamily("mdfeed_line_wins", "Of them, those that it brought first.", labels=labels)
+        delay = GaugeMetricFamily(
+            "mdfeed_line_delay_seconds", "From event time to receipt, mean over its depth diffs.", labels=labels
+        )
         for line in self.lines:
             connected.add_metric([self.feed.venue, line.name], int(line.is_connected))
-            for reason, count in line.reconnects.items():
-                reconnects.add_metric([self.feed.venue, line.name, reason], count)
-        yield from (connected, reconnects)
+            for family, counts in ((reconnects, line.reconnects), (rollovers, line.rollovers)):
+                for reason, count in counts.items():
+                    family.add_metric([self.feed.venue, line.name, reason], count)
+        for name, race in self.feed.races.items():
+            if race.diffs:
+                diffs.add_metric([self.feed.venue, name], race.diffs)
+                wins.add_metric([self.feed.venue, name], race.wins)
+                delay.add_metric([self.feed.venue, name], (race.delay_ns + self.feed.clock_offset_ns) / 1e9)
+        yield from (connected, reconnects, rollovers, diffs, wins, delay)
 
     def of_sinks(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily("mdfeed_sink_connected", "1 while the sink takes data.", labels=["sink"])
@@ -298,15 +334,3 @@ def latency(name: str, text: str, venue: str, histogram: Histogram) -> Histogram
     family = HistogramMetricFamily(name, text, labels=["venue"])
     family.add_metric([venue], [*buckets, ("+Inf", histogram.count)], histogram.sum_ns / 1e9)
     return family
-
-
-class Exposition:
-    """`render()` is what /metrics answers: the feed's families and process_*."""
-
-    def __init__(self, collector: FeedCollector) -> None:
-        self.registry = CollectorRegistry()
-        self.registry.register(collector)
-        ProcessCollector(registry=self.registry)
-
-    def render(self) -> bytes:
-        return generate_latest(self.registry)

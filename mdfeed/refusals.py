@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -141,6 +142,24 @@ class Backoff:
         if refusal.is_lasting:
             return max(self._cap_s * (0.5 + 0.5 * self._jitter()), refusal.retry_after_s or 0.0)
         return (refusal.retry_after_s or 0.0) + self._jitter() * ceiling_s
+
+
+class ConnectBudget:
+    """The venue's limit of connects, for all lines of one address together: at most `most` within `per_s` seconds."""
+
+    def __init__(self, most: int = 300, per_s: float = 300.0) -> None:
+        self._most = most
+        self._per_s = per_s
+        self._taken: deque[float] = deque()
+
+    def wait_s(self, now_s: float) -> float:
+        """0 when a connect may leave now, which is then counted; else seconds until it is worth asking again."""
+        while self._taken and self._taken[0] <= now_s - self._per_s:
+            self._taken.popleft()
+        if len(self._taken) < self._most:
+            self._taken.append(now_s)
+            return 0.0
+        return max(self._taken[0] + self._per_s - now_s, 0.001)
 
 
 class Fold:

@@ -167,7 +167,7 @@ class Rest:
         held = self._fold.let_through(refusal.reason)
         if held is not None:
             stop = f"; no request for {wait_s:.0f} s" if wait_s is not None else ""
-            log.warning("REST %s: %s%s%s", self._url.netloc, refusal.text, stop, held)
+            log.warning("REST %s: %s%s%s", self._url.netloc.rpartition("@")[2], refusal.text, stop, held)
 
     # --- one exchange, in a thread of its own
 

@@ -9,20 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from mdfeed import sinks, venues
+from mdfeed._clock import now_ns
 from mdfeed._feed import Feed
-from mdfeed._line import Line
+from mdfeed._valve import Valve
+from mdfeed.api import Api
+from mdfeed.clock import ClockWatch
 from mdfeed.config import Config, mask
-from mdfeed.dial import dial
-from mdfeed.errors import VenueError
+from mdfeed.exposition import Exposition
+from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
-from mdfeed.metrics import Exposition, FeedCollector, LoopLag, package_version
+from mdfeed.lease import Leases
+from mdfeed.lines import Lines
+from mdfeed.metrics import FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
-from mdfeed.refusals import Backoff, of_exception
-from mdfeed.stream import Stream
+from mdfeed.roster import Roster
 from mdfeed.upkeep import Upkeep, state_folder
 
 log = logging.getLogger(__name__)
@@ -40,10 +45,11 @@ class Service:
     """One venue's symbols, from the sockets to the sinks, as `config` says.
 
     `run` serves until its task is cancelled or `stop` is called, then ends in order. Raises ConfigError for what the
-    configuration cannot mean and MdfeedError when the HTTP port is taken, both before anything has connected.
+    configuration cannot mean and MdfeedError when the HTTP port is taken, both before anything has connected; and
+    MdfeedError when another daemon holds a symbol's lease, before anything is published (`takeover`: take it).
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, takeover: bool = False) -> None:
         self.config = config
         self.venue = venues.get(config.venue)
         self.feed = Feed(
@@ -62,8 +68,16 @@ class Service:
             epoch=time.time_ns() // 1_000_000,
             outputs=frozenset(config.redis.outputs),
         )
-        self.feed.attach(self.sink.outbox)
+        self.outbox, self.leases = self.sink.outbox, None
+        if config.redis.leases and self.sink.name == "redis":
+            self.outbox = valve = Valve(self.sink.outbox)
+            index_of = self.feed.instruments.index
+            self.leases = Leases(
+                config.redis_url, valve, self.feed.tracks.keys, index_of, self._say_again, takeover=takeover
+            )
+        self.feed.attach(self.outbox)
         self.sink.on_ready = self._refresh
+        self.lines = self._lines()
         self.upkeep = Upkeep(
             self.feed,
             self.venue,
@@ -71,24 +85,57 @@ class Service:
             rest_url=config.exchange_rest_url,
             ws_url=config.exchange_ws_url,
             state=state_folder(),
+            follow_partials=self.lines.follow_partials,
         )
-        self.streams: list[Stream] = []
+        rest = self.upkeep.rest
+        self.roster = Roster(config, self.feed, self.venue, rest, self.lines, self.sink.flush)
+        self.clock = ClockWatch(self.feed, self.venue, rest)
         self.lag = LoopLag()
-        collector = FeedCollector(self.feed, self.streams, [self.sink], self.upkeep.rest, self.lag)
+        self.api = Api(self.feed, config.order_book_depth, now_ns)
+        collector = FeedCollector(self.feed, self.lines.streams, [self.sink], rest, self.lag, now_ns)
         self.http = HttpServer(
             config.http.host,
             config.health_port,
             health=self.health,
             ready=self.ready,
             metrics=Exposition(collector).render,
+            api=self.api,
+            gate=Gate(config.http.auth),
+            tls=tls_context(config),
         )
         self._stopping = asyncio.Event()
+
+    def _lines(self) -> Lines:
+        config = self.config
+        depth = "depth" if config.depth_stream == "250ms" else f"depth@{config.depth_stream}"
+        return Lines(
+            self.venue,
+            self.feed,
+            [depth if channel.startswith("depth") else channel for channel in self.venue.default_channels],
+            flush=self.sink.flush,
+            ws_url=config.exchange_ws_url,
+            routes=config.exchange_routes,
+            transport=config.transport,
+            max_streams=config.lines.max_streams,
+            redundancy=config.lines.redundancy,
+            max_age_s=config.lines.max_age_h * 3600.0,
+            reconnect_delay_ms=config.reconnect_delay_ms,
+            max_reconnect_delay_ms=config.max_reconnect_delay_ms,
+        )
 
     # ---- what is asked from outside
 
     def stop(self) -> None:
         """End `run` in order."""
         self._stopping.set()
+
+    async def reload(self, read: Callable[[], Config]) -> None:
+        """Take over the symbols of the configuration that `read` loads; a mistake in it is logged, nothing else."""
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            await self.roster.reload(read)
+        finally:
+            notify("READY=1")
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """The event loop turns, or this would not answer; that is all it says."""
@@ -103,11 +150,14 @@ class Service:
     def ready(self) -> tuple[int, dict[str, Any]]:
         """Ready: the sink answers and every configured book is LIVE or PROVED (a silent one is STALE)."""
         reasons = [] if self.sink.is_connected else [f"{self.sink.name}: not connected"]
+        if self.leases is not None and self.sink.is_connected:
+            reasons += self.leases.reasons()
         for symbol, track in self.feed.tracks.items():
             if track.state not in GOOD:
                 reasons.append(f"{symbol}: {track.state} ({track.reason})")
         if reasons and self.upkeep.snapshots.trouble:
             reasons.append(self.upkeep.snapshots.trouble)
+        reasons += self.roster.unknown.values()
         if self._stopping.is_set():
             reasons.append("stopping")
         return (503, {"status": "not_ready", "reasons": reasons}) if reasons else (200, {"status": "ready"})
@@ -135,7 +185,9 @@ class Service:
             inward = asyncio.create_task(self._inward(), name="venue")
             outward = asyncio.create_task(self._outward(), name="sink and clock")
             stopping = asyncio.create_task(self._stopping.wait(), name="stop")
-            tasks = (inward, outward, stopping)
+            tasks = [inward, outward, stopping]
+            if self.leases is not None:
+                tasks.append(asyncio.create_task(self.leases.run(), name="leases"))
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -148,16 +200,21 @@ class Service:
                 self._log_events()
                 self.sink.flush()
                 await self.sink.close(SINK_CLOSE_S)
-            for task in (inward, outward):
+                if self.leases is not None:
+                    await self.leases.close()
+            for task in tasks:
                 if not task.cancelled() and task.exception() is not None:
                     raise task.exception()  # type: ignore[misc]
             log.info("stopped")
 
     async def _inward(self) -> None:
         """Everything that comes from the venue."""
+        await self.roster.open()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.upkeep.run(), name="upkeep")
-            group.create_task(self._serve_lines(group), name="lines")
+            group.create_task(self.roster.run(), name="symbols")
+            group.create_task(self.lines.run(), name="lines")
+            group.create_task(self.clock.run(), name="clocks")
 
     async def _outward(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -167,7 +224,7 @@ class Service:
 
     async def _tick(self) -> None:
         while True:
-            self.feed.tick(time.time_ns())
+            self.feed.tick(now_ns())
             self._log_events()
             self.sink.flush()
             await asyncio.sleep(TICK_S)
@@ -190,6 +247,8 @@ class Service:
         events = self.feed.publisher.events
         while events:
             event = events.popleft()
+            if event.kind == "shutdown":
+                self.lines.roll_over(event.detail["line"], "shutdown")
             level = logging.INFO if event.kind in ROUTINE else logging.WARNING
             if event.kind == "state":
                 state, reason, last_id = event.detail.values()
@@ -201,61 +260,13 @@ class Service:
 
     def _refresh(self) -> None:
         """The sink's far side is there (again): everything is said anew."""
-        self.feed.refresh(self.sink.outbox, time.time_ns())
+        if self.leases is not None:
+            self.leases.doubt()  # it may have forgotten whose they are: _say_again follows once they are confirmed
+        self.feed.refresh(self.outbox, now_ns())
         self.sink.flush()
 
-    # ---- the venue's side
-
-    async def _serve_lines(self, group: asyncio.TaskGroup) -> None:
-        routes = await self._choose_routes()
-        depth = "depth" if self.config.depth_stream == "250ms" else f"depth@{self.config.depth_stream}"
-        channels = [depth if channel.startswith("depth") else channel for channel in self.venue.default_channels]
-        plans = self.venue.plan(
-            self.config.symbols,
-            channels,
-            ws_url=self.config.exchange_ws_url,
-            routes=routes,
-            max_streams=self.config.lines.max_streams,
-        )
-        for plan in plans:
-            stream = Stream(
-                plan,
-                self.venue,
-                self.feed,
-                flush=self.sink.flush,
-                transport=self.config.transport,
-                reconnect_delay_ms=self.config.reconnect_delay_ms,
-                max_reconnect_delay_ms=self.config.max_reconnect_delay_ms,
-            )
-            self.streams.append(stream)
-            group.create_task(stream.run(), name=f"line {plan.name}")
-
-    async def _choose_routes(self) -> str:
-        """ "split" or "single": as configured; "auto" asks a host that is not the venue's own which it serves."""
-        routes, url = self.config.exchange_routes, self.config.exchange_ws_url
-        if routes != "auto" or self.venue.base_url(url) == self.venue.base_url():
-            return routes
-        probe = self.venue.plan(self.config.symbols[:1], ["bookTicker"], ws_url=url, routes="split")[0]
-        if not probe.route:
-            return "single"
-        backoff = Backoff(self.config.reconnect_delay_ms / 1000, self.config.max_reconnect_delay_ms / 1000)
-        while True:
-            try:
-                connection = await dial(self.config.transport, probe.url, lambda: Line(_Nobody(), 0, lambda: None))
-            except (OSError, VenueError) as error:
-                refusal = of_exception(error)
-                if refusal.reason == "not_found":
-                    log.info("%s has no separate routes: one connection for all channels", url)
-                    return "single"
-                log.warning("no route to the venue at %s: %s; retrying", url, refusal.text)
-                await asyncio.sleep(backoff.wait_s(refusal))
-            else:
-                await connection.close()
-                return "split"
-
-
-class _Nobody:
-    """Takes what a probing connection may bring."""
-
-    def receive(self, line: int, frame: bytes, recv_ns: int, /) -> None:
-        """Nothing is wanted of it."""
+    def _say_again(self, symbols: list[str]) -> None:
+        """These symbols may be published (again)."""
+        for symbol in symbols:
+            self.feed.tracks[symbol].refresh(now_ns())
+        self.sink.flush()

@@ -52,6 +52,13 @@ class Lines(Struct, frozen=True):
     max_streams: Annotated[
         int, Meta(description="streams on one connection; more of them open more connections", ge=1, le=1024)
     ] = 200
+    redundancy: Annotated[
+        int, Meta(description="connections that carry the same streams: 2 survives the loss of one", ge=1, le=2)
+    ] = 1
+    max_age_h: Annotated[
+        float,
+        Meta(description="hours after which a connection has been replaced; the venue ends it after 24", gt=0, le=24),
+    ] = 23.0
 
 
 class Redis(Struct, frozen=True):

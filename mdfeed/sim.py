@@ -35,8 +35,8 @@ def run(
 
     `symbols` are names, or a single number: as many as that. `rate` is order events/s a symbol. `capture`, or several
     that continue each other, is played `speed` times as fast in the market's place, `hold_s` after the first listener
-    came. Raises UsageError for
-    a contradiction or a fault it cannot read (exchange/spec.py), CaptureError for a capture that cannot be read, MdfeedError when the port is taken.
+    came. Raises UsageError for a contradiction or a fault it cannot read (exchange/spec.py), CaptureError for a capture
+    that cannot be read, MdfeedError when the port is taken.
     """
     script = Script(parse(fault) for fault in faults)
     if rate < 0 or speed <= 0:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mdfeed._clock import now_ns as own_clock
 from mdfeed._feed import Feed
 from mdfeed.backfill import Backfill
 from mdfeed.figures import Figures
@@ -54,7 +54,7 @@ class Upkeep:
         state: Path | None = None,
         follow_partials: Callable[[Sequence[str]], object] | None = None,
         weight_per_minute: int = 2400,
-        now_ns: Callable[[], int] = time.time_ns,
+        now_ns: Callable[[], int] = own_clock,
     ) -> None:
         if state is not None:
             state.mkdir(parents=True, exist_ok=True)

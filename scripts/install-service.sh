@@ -278,18 +278,23 @@ start_service() {
     run check_health || { show_journal; return 1; }
 }
 
-# The configuration says where; TLS and authentication of /health are the operator's choice, so 401 is alive too.
+# The configuration says where. 401 is alive too: asking for credentials is the operator's choice, as is asking for a
+# client's certificate, where a connection is all that can be tried.
 check_health() {
     as_service "$prefix/venv/bin/python" - "$CONFIG" <<'EOF'
-import ssl, sys, time, urllib.error, urllib.request
+import os, socket, ssl, sys, time, urllib.error, urllib.request
 from mdfeed.config import load_config
 config = load_config(sys.argv[1])
-host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.http.host, config.http.host)
-scheme = "https" if getattr(config.http, "tls", None) else "http"
-url = f"{scheme}://{host}:{config.health_port}/health"
+host, _, port = os.environ.get("MDFEED_SERVE_HTTP", f"{config.http.host}:{config.health_port}").rpartition(":")
+host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
+tls = config.http.tls
+url = f"{'https' if tls.cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/health"
 seen = ""
 for _ in range(20):
     try:
+        if tls.client_ca:
+            socket.create_connection((host, int(port)), timeout=2).close()
+            sys.exit(print(f"{url}: accepts connections", file=sys.stderr))
         with urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_context()) as answer:
             sys.exit(print(f"{url}: {answer.read(200).decode()}", file=sys.stderr))
     except urllib.error.HTTPError as error:
@@ -302,6 +307,7 @@ for _ in range(20):
 sys.exit(f"install-service: {url} did not answer: {seen}")
 EOF
 }
+
 show_journal() { say "the last journal lines of $UNIT:"; journalctl -u "$UNIT" -n 20 --no-pager -o cat >&2 || true; }
 
 prune_releases() {

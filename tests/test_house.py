@@ -22,12 +22,13 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", "
 # Top-level modules by floor (docs/ARCHITECTURE.md). A package counts whole. A new module is given a floor here.
 FLOORS = [
     "_types errors settings config keyfile",
-    "_text _ladder _grid _audit _rows _book _parse _payload _encode _resp _window _stats",
+    "_pulse _text _ladder _grid _audit _rows _book _parse _payload _encode _resp _recent _valve _window _stats",
     "venues",
-    "_fuse _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
-    "_line refusals dial stream governor rest ws_api snapshots figures backfill forensics upkeep redis_url"
-    " sinks capture containers player exchange embedded httphead http metrics logs notify service",
-    "serve replay inspect sim demo",
+    "_fuse _races _slots _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
+    "_clock _line refusals dial session stream layout lines clock roster governor rest snapshots upkeep"
+    " ws_api redis_url sinks capture containers player exchange embedded httphead gate http api metrics"
+    " exposition logs notify lease service figures backfill forensics",
+    "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
@@ -224,3 +225,18 @@ def test_every_config_key_is_in_the_shipped_file_with_its_default() -> None:
 
     assert dict(walk(shipped)) == {name: key.default for name, key in KEYS.items()}
     assert load_config(ROOT / "config.yaml", {}, {}).symbols == KEYS["symbols"].default
+
+
+def test_every_row_of_the_threat_model_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "SECURITY.md").read_text()
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text))
+    assert len(named) > 30
+    assert {
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).exists() or not re.search(rf"def {name}\(", (ROOT / file).read_text())
+    } == set()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "shown by" not in line]
+    first = next(index for index, row in enumerate(rows) if row.startswith("| a frame that is not JSON"))
+    threats = rows[first:]
+    assert [row for row in threats if "::" not in row] == []

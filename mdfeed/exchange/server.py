@@ -65,8 +65,8 @@ class SimulatedExchange:
     """The venue on a loopback port. `async with SimulatedExchange(["BTCUSDT"]) as exchange: exchange.ws_url`.
 
     `routes` is "split" (/public, /market, /private; an unrouted connection silently gets public data only) or "single"
-    (/ws and /stream carry everything, the routed paths are 404). `source` replaces the market (playback). `clock`
-    gives UTC ns.
+    (/ws and /stream carry everything, the routed paths are 404). `source` replaces the market (a playback, or a market
+    of one's own). `clock` gives UTC ns.
     """
 
     def __init__(
@@ -89,9 +89,8 @@ class SimulatedExchange:
     ) -> None:
         if routes not in ("split", "single"):
             raise ValueError(f"routes must be 'split' or 'single', not {routes!r}")
-        self._market = None
         if source is None:
-            source = self._market = Market(symbols, seed=seed, rate=rate, start_ns=clock(), levels=levels)
+            source = Market(symbols, seed=seed, rate=rate, start_ns=clock(), levels=levels)
         self.source: Speaker = source
         self.seam = seam or Seam()
         self.scales = scales or Scales()
@@ -110,9 +109,9 @@ class SimulatedExchange:
     @property
     def market(self) -> Market:
         """The market behind it. LookupError when a capture is played instead."""
-        if self._market is None:
+        if not isinstance(self.source, Market):
             raise LookupError("this exchange plays a capture: it has no market")
-        return self._market
+        return self.source
 
     @property
     def port(self) -> int:

@@ -74,6 +74,8 @@ def parse(text: str) -> Fault:
         except ValueError as error:
             raise _wrong(text, at + len(word) + 1, f"{word}: {error}") from None
         at += len(part) + 1
+    if name == "delist" and "symbol" not in given:
+        raise _wrong(text, len(text), "delist needs symbol=...")
     return make(**given)
 
 

@@ -34,6 +34,11 @@ WATCH_S = 0.25
 IDLE_S = 1.0  # without anything to send, a PING shows that the server is there
 SAY_AGAIN_S = 60.0
 PING = b"*1\r\n$4\r\nPING\r\n"
+# Replies are short texts, numbers and stream ids. What is longer, or is an array or a map, no server says that we talk
+# to; and a reader that believed its size would ask for that much memory.
+MAX_REPLY_BYTES = 1 << 20
+AGGREGATES = (b"*", b"%", b"~", b">", b"|")
+MAX_CODES = 50  # error codes that are counted apart
 # Replies after which this connection is of no use: a failover made the server a replica, or it forgot us.
 FATAL_CODES = frozenset({"READONLY", "NOAUTH"})
 
@@ -47,6 +52,8 @@ class _Link(asyncio.Protocol):
         self._sink = sink
         self._high_water_bytes = high_water_bytes
         self._reader = hiredis.Reader()
+        self._unread_bytes = 0  # since the last whole reply
+        self._is_line_start = True
         self._loop = asyncio.get_running_loop()
         self._asked: deque[asyncio.Future[object]] = deque()
         self.closed: asyncio.Future[str] = self._loop.create_future()
@@ -86,9 +93,13 @@ class _Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.progress_at = self._loop.time()
         gets = self._reader.gets
+        self._unread_bytes += len(data)
+        if self._has_aggregate(data):
+            return self.end("not a Redis server: a reply that answers no command of ours")
         try:
             self._reader.feed(data)
             while (reply := gets()) is not False:
+                self._unread_bytes = 0
                 if self._asked:
                     asked = self._asked.popleft()
                     if not asked.done():
@@ -101,6 +112,15 @@ class _Link(asyncio.Protocol):
             self.end(f"not a Redis server: {error}")
         if self.outstanding < 0:
             self.end("more replies than commands")
+        elif self._unread_bytes > MAX_REPLY_BYTES:
+            self.end(f"not a Redis server: a reply longer than {MAX_REPLY_BYTES} bytes")
+
+    def _has_aggregate(self, data: bytes) -> bool:
+        """Whether a line of `data` begins as an array, map, set, push or attribute does."""
+        is_at_start, self._is_line_start = self._is_line_start, data.endswith(b"\n")
+        if is_at_start and data.startswith(AGGREGATES):
+            return True
+        return any(b"\n" + mark in data for mark in AGGREGATES)
 
     def pause_writing(self) -> None:
         self._sink._on_slow(self)
@@ -308,8 +328,9 @@ class RedisSink(Sink):
         code = text.partition(" ")[0]
         # Only codes get a counter of their own: a text could be anything.
         code = code if code.isupper() and code.isalpha() and len(code) <= 20 else "OTHER"
+        code = code if code in self._errors or len(self._errors) < MAX_CODES else "OTHER"
         self._errors[code] += 1
-        self._last_error = text
+        self._last_error = text[:500]
         return code
 
     def _say_away(self, reason: str, what: str = "away") -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -105,7 +106,7 @@ class TradeRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Venue:
+class Venue(ABC):
     """One venue. A family's module derives from it and fills in requests and parsers."""
 
     name: str
@@ -116,6 +117,8 @@ class Venue:
     mismatch_patience: int = 1
     snapshot_limits: tuple[int, ...] = ()
     default_channels: tuple[str, ...] = ()
+    # An exact top by itself, for when no snapshot can be had; "": the venue has none.
+    partial_channel: str = ""
     ping_interval_s: float = 180.0
     max_streams_per_line: int = 200
     # (channel's name before digits and "@", route); the first that is a prefix counts, "" matches all.
@@ -124,32 +127,35 @@ class Venue:
     # Path endings of a configured URL that say nothing about the host.
     ENDINGS: ClassVar[tuple[str, ...]] = ("/stream", "/ws")
 
-    def decoder(self, instruments: Instruments) -> Decoder:
-        raise NotImplementedError
+    @abstractmethod
+    def decoder(self, instruments: Instruments) -> Decoder: ...
 
-    def depth_request(self, symbol: str, limit: int) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def depth_request(self, symbol: str, limit: int) -> Request: ...
 
-    def exchange_info_request(self) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def exchange_info_request(self) -> Request: ...
 
-    def ticker_request(self, symbol: str) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def ticker_request(self, symbol: str) -> Request: ...
 
-    def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request: ...
 
-    def agg_trades_request(self, symbol: str, from_id: int, limit: int) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def agg_trades_request(self, symbol: str, from_id: int, limit: int) -> Request: ...
 
-    def time_request(self) -> Request:
-        raise NotImplementedError
+    @abstractmethod
+    def time_request(self) -> Request: ...
 
-    def parse_exchange_info(self, body: bytes) -> dict[str, Filters]:
-        raise NotImplementedError
+    @abstractmethod
+    def parse_time(self, body: bytes) -> int: ...
 
-    def parse_ticker(self, body: bytes) -> TickerRow:
-        raise NotImplementedError
+    @abstractmethod
+    def parse_exchange_info(self, body: bytes) -> dict[str, Filters]: ...
+
+    @abstractmethod
+    def parse_ticker(self, body: bytes) -> TickerRow: ...
 
     def parse_klines(self, body: bytes) -> list[KlineRow]:
         raise NotImplementedError

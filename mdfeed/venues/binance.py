@@ -51,6 +51,7 @@ class Binance(Venue):
     ticker_weight: int = 1
     agg_trades_weight: int = 20
     default_channels: tuple[str, ...] = ("depth@100ms", "bookTicker", "aggTrade", "ticker")
+    partial_channel: str = "depth20@100ms"
 
     def decoder(self, instruments: Instruments) -> Decoder:
         return BinanceDecoder(instruments, self.product)
@@ -81,6 +82,13 @@ class Binance(Venue):
 
     def time_request(self) -> Request:
         return Request.of(f"{self.api}/time", 1)
+
+    def parse_time(self, body: bytes) -> int:
+        """The venue's UTC ns, cut to milliseconds."""
+        try:
+            return int(_parse(body)["serverTime"]) * MS
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeError(f"time: {error!r}", body) from error
 
     def parse_exchange_info(self, body: bytes) -> dict[str, Filters]:
         """Filters by symbol. Digits come from tickSize and stepSize: pricePrecision is something else."""

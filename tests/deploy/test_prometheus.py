@@ -70,7 +70,7 @@ def test_every_alert_says_who_what_and_where_to_read_on() -> None:
         )
 
 
-@pytest.mark.parametrize(("place", "expression"), expressions())
+@pytest.mark.parametrize(("place", "expression"), list(expressions()))
 def test_every_expression_names_what_exists(place: str, expression: str) -> None:
     names = names_in(expression)
     assert names, f"{place} names no metric"

@@ -44,8 +44,7 @@ async def served(exchange, transport, **plan):
             flush=lambda: None,
             transport=transport,
             reconnect_delay_ms=10,
-            first_message_deadline_s=5.0,
-            patience=Patience(),
+            patience=Patience(first_message_s=5.0),
         )
         for line in lines
     ]

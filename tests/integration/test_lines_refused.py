@@ -9,7 +9,7 @@ import time
 
 import pytest
 import uvloop
-from lines import Plan, Recorder, running, until
+from lines import Plan, Recorder, Venue, running, until
 from wire import PONG, TEXT, Peer, WireServer, certificate, frame
 
 from mdfeed.dial import TRANSPORTS
@@ -221,7 +221,7 @@ async def test_streams_without_a_first_message_are_reported(transport, recorder,
 
     async with (
         WireServer(script).running() as server,
-        running(server.url, transport, recorder, first_message_deadline_s=0.1) as stream,
+        running(server.url, transport, recorder, patience=Patience(first_message_s=0.1)) as stream,
     ):
         await until(lambda: stream.silent_streams == ("b@x",))
         await until(lambda: stream.silent_streams == ())
@@ -259,7 +259,7 @@ async def test_a_stop_in_the_turn_of_the_upgrade_leaves_no_socket(transport):
 
     recorder = Impatient()
     async with WireServer(polite).running() as server:
-        stream = Stream(Plan(server.url), None, recorder, flush=recorder.flush, transport=transport)
+        stream = Stream(Plan(server.url), Venue(), recorder, flush=recorder.flush, transport=transport)
         task = asyncio.create_task(stream.run())
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()

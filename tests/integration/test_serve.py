@@ -38,8 +38,8 @@ def write_config(folder: Path, exchange: SimulatedExchange, redis_url: str, **mo
     return str(path)
 
 
-async def listen(url: str, seconds: float) -> dict[str, list[bytes]]:
-    """What a pattern subscriber of the old channels receives."""
+async def listen(url: str, seconds: float, until_id: int = 1 << 62) -> dict[str, list[bytes]]:
+    """What a pattern subscriber of the old channels receives, for `seconds` or until a book has reached an id."""
     received = defaultdict(list)
     async with redis.Redis.from_url(url) as client, client.pubsub() as subscriber:
         await subscriber.psubscribe("market_data:*", "orderbook:*", "trades:*")
@@ -48,6 +48,9 @@ async def listen(url: str, seconds: float) -> dict[str, list[bytes]]:
                 async for message in subscriber.listen():
                     if message["type"] == "pmessage":
                         received[message["channel"].decode()].append(message["data"])
+                        said = json.loads(message["data"])
+                        if said.get("initialized") and said["last_update_id"] >= until_id:
+                            break
         except TimeoutError:
             pass
     return received
@@ -243,7 +246,7 @@ async def test_a_real_capture_through_exchange_and_daemon(tmp_path, data_dir):
     async with exchange:
         with EmbeddedRedis() as server:
             async with serving("-c", write_config(tmp_path, exchange, server.url, symbols=["BTCUSDT"])) as daemon:
-                received = await listen(server.url, 12.0)
+                received = await listen(server.url, 90.0, expected["last_update_id"])
                 last = json.loads(received["orderbook:BTCUSDT"][-1])
                 assert last["last_update_id"] == expected["last_update_id"]
                 bids = levels_of(received["orderbook:BTCUSDT"][-1], "bids")

@@ -60,13 +60,16 @@ class Machine:
     """One booted machine. `handed` appears inside, read-only, as /media/handed. Use as a context manager."""
 
     def __init__(self, scratch: Path, handed: Path, name: str = "mdfeed-machine") -> None:
-        self.name = f"{name}-{os.getpid()}"
+        self.prefix, self.name = name, f"{name}-{os.getpid()}"
         self.scratch, self.handed = scratch, handed
         self.pid = 0
         self.cgroups = [place / self.name for place in own_cgroups()]
 
     def __enter__(self) -> Machine:
         for place in self.cgroups:
+            for stale in place.parent.glob(f"{self.prefix}-*"):
+                if not Path("/proc", stale.name.rpartition("-")[2]).exists():  # of a run that was killed
+                    self._remove_cgroups(stale)
             place.mkdir()
             for setting in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts a child with none
                 if (place / setting).exists() and (place.parent / setting).exists():
@@ -121,6 +124,7 @@ class Machine:
             text=True,
             timeout=timeout_s,
             check=False,
+            start_new_session=True,  # a signal to "its own group" must not reach the tests
         )
         if check and done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -142,19 +146,20 @@ class Machine:
         except subprocess.TimeoutExpired:
             self.holder.kill()
             self.holder.wait()
-        for place in self.cgroups:  # deepest first; a directory is busy until the last of its processes is reaped
-            for directory in [*sorted(place.rglob("*/"), key=lambda each: len(each.parts), reverse=True), place]:
-                self._remove_cgroup(directory)
+        for place in self.cgroups:
+            self._remove_cgroups(place)
 
     @staticmethod
-    def _remove_cgroup(directory: Path) -> None:
-        for _ in range(50):
-            try:
-                directory.rmdir()
-            except FileNotFoundError:
-                return
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        raise RuntimeError(f"still busy: {directory}")
+    def _remove_cgroups(top: Path) -> None:
+        """Deepest first; a directory is busy until the last of its processes is reaped."""
+        deadline = time.monotonic() + 5
+        for directory, _, _ in os.walk(top, topdown=False):
+            while os.path.exists(directory):
+                try:
+                    os.rmdir(directory)
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)

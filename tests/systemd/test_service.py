@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -81,6 +82,34 @@ def test_without_a_network_it_is_still_there(machine: Machine) -> None:
     assert show(machine, "NRestarts") == "0"
 
 
+def test_ready_once_venue_and_redis_are_there(machine: Machine) -> None:
+    """The whole road inside the sandbox, addresses by the environment file: exchange to daemon to Redis, and /ready."""
+    if not shutil.which("redis-server"):
+        pytest.skip("needs redis-server")
+    serving = {
+        "road-redis": "redis-server --save ''",
+        "road-venue": "/opt/mdfeed/venv/bin/mdfeed sim --port 9443",
+    }
+    for name, command in serving.items():
+        machine.run("systemd-run", "--quiet", "--unit", name, "sh", "-c", f"exec {command}")
+    venue = "MDFEED_EXCHANGE_WS_URL=ws://127.0.0.1:9443/stream\nMDFEED_EXCHANGE_REST_URL=http://127.0.0.1:9443\n"
+    machine.write("/etc/mdfeed/environment", venue)
+    machine.run("systemctl", "restart", UNIT)
+    ready = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:8080/ready"]
+
+    def is_ready() -> bool:
+        return '"status":"ready"' in machine.run(*ready, check=False).stdout
+
+    wait_for(is_ready, f"{machine.run(*ready, check=False).stdout} {status(machine)}")
+    assert json.loads(machine.run("redis-cli", "get", "market_data:BTCUSDT").stdout)["symbol"] == "BTCUSDT"
+    wait_for(lambda: show(machine, "StatusText") == "ready", "systemctl's status line says so too", 15)
+    machine.run("systemctl", "stop", *serving)
+    wait_for(lambda: not is_ready(), "without venue and Redis it is not ready")
+    assert (show(machine, "ActiveState"), show(machine, "NRestarts")) == ("active", "0")
+    machine.run("rm", "/etc/mdfeed/environment")
+    machine.run("systemctl", "restart", UNIT)
+
+
 def test_second_run_is_an_upgrade_that_keeps_the_config(machine: Machine, wheel: str) -> None:
     edited = machine.read(CONFIG) + "\n# an operator was here\n"
     machine.write("/tmp/edited.yaml", edited)
@@ -116,7 +145,7 @@ def test_failed_upgrade_brings_the_old_one_back(machine: Machine, wheel: str) ->
 
 def test_back_after_kill_9(machine: Machine) -> None:
     pid, killed_at = show(machine, "MainPID"), time.monotonic()
-    machine.run("kill", "-KILL", pid)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_active(machine, pid)
     assert 4 < time.monotonic() - killed_at < 15  # RestartSec is 5 s
     assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
@@ -124,7 +153,7 @@ def test_back_after_kill_9(machine: Machine) -> None:
 
 def test_hung_loop_is_restarted_by_the_watchdog(machine: Machine) -> None:
     pid = show(machine, "MainPID")
-    machine.run("kill", "-STOP", pid)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
     wait_for(lambda: show(machine, "Result") == "watchdog", f"the watchdog's verdict: {status(machine)}", 20)
     wait_active(machine, pid)
     assert "Watchdog timeout" in machine.run("journalctl", "-u", UNIT, "--no-pager").stdout
@@ -138,6 +167,7 @@ def test_reload_keeps_the_process(machine: Machine) -> None:
 
 
 def test_stops_within_5_s_with_0(machine: Machine) -> None:
+    execute_daemon(machine)
     begun = time.monotonic()
     machine.run("systemctl", "stop", UNIT)
     assert time.monotonic() - begun < 5

@@ -39,6 +39,7 @@ COMMANDS = [
     ["sim"],
     ["replay"],
     ["inspect"],
+    ["doctor"],
     ["config"],
     ["config", "check"],
     ["config", "show"],
@@ -88,7 +89,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 
 def test_the_commands_are_those_of_the_contract_so_far() -> None:
-    assert list(door.commands) == ["serve", "demo", "sim", "replay", "inspect", "config"]
+    assert list(door.commands) == ["serve", "demo", "sim", "replay", "inspect", "doctor", "config"]
 
 
 def test_serve_passes_the_effective_configuration(verb: Any, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_serve_passes_the_effective_configuration(verb: Any, tmp_path: Path) -> 
     (tmp_path / "other.yaml").write_text("symbols: [A]\nhealth_port: 1\norder_book_depth: 7\n")
     arguments = ["serve", "-c", "other.yaml", "--symbols", "btcusdt,ETHUSDT", "--http", "[::1]:9", "--venue", "v"]
     assert run([*arguments, "--redis-url", "redis://h:1"]) == 0
-    ((config,), _) = calls[0]
+    ((config, *_), _) = calls[0]
     assert (config.symbols, config.venue, config.redis_url) == (["BTCUSDT", "ETHUSDT"], "v", "redis://h:1")
     assert (config.http.host, config.health_port, config.order_book_depth) == ("::1", 9, 7)
     assert config.origin["order_book_depth"] == "other.yaml:3"
@@ -111,7 +112,7 @@ def test_a_config_yaml_here_is_found_and_twins_beat_the_environment(
     monkeypatch.setenv("MDFEED_SERVE_SYMBOLS", "B")
     monkeypatch.setenv("MDFEED_SERVE_HTTP", ":6")
     assert run(["serve", "-v"]) == 0
-    ((config,), _) = calls[0]
+    ((config, *_), _) = calls[0]
     assert (config.order_book_depth, config.symbols, config.health_port) == (7, ["B"], 6)
     assert (config.http.host, config.log.level) == ("0.0.0.0", "debug")
 

@@ -10,7 +10,8 @@ from decimal import Decimal
 from click.testing import CliRunner
 
 from mdfeed import venues
-from mdfeed._feed import Feed, Evidence
+from mdfeed._feed import Feed
+from mdfeed._recall import Evidence
 from mdfeed.cli import door
 from mdfeed.forensics import Forensics
 

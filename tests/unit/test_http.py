@@ -38,7 +38,7 @@ class Served:
     def ready(self) -> tuple[int, dict[str, Any]]:
         return (200, {"status": "ready"}) if self.is_ready else (503, {"status": "not_ready", "reasons": ["redis"]})
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         self.renderings += 1
         return self.metrics_text
 

@@ -12,13 +12,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mdfeed import exposition as exposition_module
 from mdfeed import venues
 from mdfeed._feed import Feed
-from mdfeed.metrics import BOUNDS_NS, STATES, Exposition, FeedCollector, LoopLag
+from mdfeed._races import Race
+from mdfeed.exposition import Exposition
+from mdfeed.metrics import BOUNDS_NS, STATES, FeedCollector, LoopLag
 
-# CONTRACT.md 6, but for mdfeed_clock_offset_seconds, which needs the clock estimate.
+# CONTRACT.md 6
 CONTRACT = [
     "mdfeed_line_connected",
     "mdfeed_line_reconnects_total",
@@ -36,6 +40,9 @@ CONTRACT = [
     "mdfeed_receive_to_write_seconds_bucket",
     "mdfeed_receive_to_write_quantile_seconds",
     "mdfeed_venue_delay_seconds",
+    "mdfeed_clock_offset_seconds",
+    "mdfeed_line_wins_total",
+    "mdfeed_line_rollovers_total",
     "mdfeed_sink_published_total",
     "mdfeed_sink_dropped_total",
     "mdfeed_sink_connected",
@@ -99,12 +106,14 @@ def feed() -> SimpleNamespace:
         ignored={"no_such_symbol": 7},
         processing=Recorded([2_000, 30_000, 70_000_000, 5_000_000_000]),
         receive_to_write=Recorded([]),
+        races={"public-0a": Race(10, 7, 10_000_000_000), "public-0b": Race()},
+        clock_offset_ns=40_000_000,
     )
 
 
 @pytest.fixture
 def exposition(feed: SimpleNamespace) -> Exposition:
-    line = SimpleNamespace(name='public"0\n', is_connected=True, reconnects={"closed": 2})
+    line = SimpleNamespace(name='public"0\n', is_connected=True, reconnects={"closed": 2}, rollovers={"age": 3})
     counters = {
         "published": {"book": 5},
         "dropped": {"full": 1},
@@ -121,7 +130,7 @@ class Samples:
     """Values by name and label values, whatever the order of the labels."""
 
     def __init__(self, exposition: Exposition) -> None:
-        families = text_string_to_metric_families(exposition.render().decode())
+        families = text_string_to_metric_families(asyncio.run(exposition.render()).decode())
         self.names = set()
         self.values = {}
         for sample in (sample for family in families for sample in family.samples):
@@ -141,7 +150,7 @@ def test_every_name_of_the_contract_is_there(exposition: Exposition, feed: Simpl
 
 
 def test_every_family_has_help_and_type(exposition: Exposition) -> None:
-    text = exposition.render().decode()
+    text = asyncio.run(exposition.render()).decode()
     for family in text_string_to_metric_families(text):
         assert family.type != "unknown"
         assert len(family.documentation) > 5
@@ -171,6 +180,10 @@ def test_values_are_those_of_the_sources(exposition: Exposition) -> None:
     assert ("mdfeed_last_update_age_seconds", "binance-usdm", "ETHUSDT") not in found
     assert ("mdfeed_venue_delay_seconds", "binance-usdm", "ETHUSDT") not in found
     assert found["mdfeed_line_reconnects_total", "binance-usdm", 'public"0\n', "closed"] == 2
+    assert found["mdfeed_line_rollovers_total", "binance-usdm", 'public"0\n', "age"] == 3
+    assert found["mdfeed_line_diffs_total", "binance-usdm", "public-0a"] == 10
+    assert found["mdfeed_line_wins_total", "binance-usdm", "public-0a"] == 7
+    assert found["mdfeed_line_delay_seconds", "binance-usdm", "public-0a"] == 1.04
     assert found["mdfeed_sink_connected", "redis"] == 0
     assert found["mdfeed_sink_buffer_bytes", "redis"] == 64
     assert found["mdfeed_sink_dropped_total", "redis", "full"] == 1
@@ -223,3 +236,57 @@ def test_the_real_feed_has_what_is_read() -> None:
     assert found["mdfeed_processing_seconds_bucket", "binance-usdm", "5e-06"] == 1
     assert found["mdfeed_processing_seconds_bucket", "binance-usdm", "1e-06"] == 0
     assert ("mdfeed_last_update_age_seconds", "binance-usdm", "BTCUSDT") not in found
+
+
+def without_process(text: str) -> list[str]:
+    """process_* are of the moment."""
+    return [line for line in text.splitlines() if not line.startswith("process_")]
+
+
+def test_the_text_is_generate_latests(exposition: Exposition, feed: SimpleNamespace) -> None:
+    feed.tracks |= {f"S{n}USDT": track(f"S{n}USDT", applied=n * 10**7 + 1) for n in range(99)}
+    for _ in range(2):
+        written = asyncio.run(exposition.render()).decode()
+        assert without_process(written) == without_process(generate_latest(exposition.registry).decode())
+        feed.tracks["S5USDT"].applied += 1
+        feed.decode_errors["not_json"] = 3
+    assert {"process_cpu_seconds_total", "process_open_fds"} <= Samples(exposition).names
+
+
+def test_a_feed_without_symbols_has_its_families(feed: SimpleNamespace) -> None:
+    feed.tracks = {}
+    exposition = Exposition(FeedCollector(feed))
+    written = asyncio.run(exposition.render()).decode()
+    assert without_process(written) == without_process(generate_latest(exposition.registry).decode())
+    assert "# TYPE mdfeed_book_state gauge" in written
+
+
+async def test_a_scrape_takes_turns_with_the_loop(exposition: Exposition, feed: SimpleNamespace) -> None:
+    feed.tracks = {f"S{n}USDT": track(f"S{n}USDT") for n in range(100)}
+    written = asyncio.create_task(exposition.render())
+    turns, samples, most = 0, 0, 0
+    while not written.done():
+        before = len(exposition._starts)
+        await asyncio.sleep(0)
+        turns += 1
+        most = max(most, len(exposition._starts) - before)
+    samples = len(exposition._starts)
+    assert samples > 2_000
+    assert turns >= 100 / exposition_module.SYMBOLS_A_TURN
+    assert most <= 25 * exposition_module.SYMBOLS_A_TURN
+
+
+def test_memory_for_labels_that_come_and_go_is_bounded(
+    exposition: Exposition, feed: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposition_module, "STARTS_KEPT", 200)
+    for n in range(100):
+        feed.decode_errors = {f"reason_{n}_{i}": 1 for i in range(10)}
+        asyncio.run(exposition.render())
+    assert len(exposition._starts) <= 200
+
+
+def test_the_clock_offset_is_signed(exposition: Exposition, feed: SimpleNamespace) -> None:
+    assert Samples(exposition)["mdfeed_clock_offset_seconds",] == 0.04
+    feed.clock_offset_ns = -1_500_000
+    assert Samples(exposition)["mdfeed_clock_offset_seconds",] == -0.0015

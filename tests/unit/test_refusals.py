@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdfeed.refusals import LONGEST_RETRY_AFTER_S, Backoff, Fold, Refusal, excerpt, of_exception, retry_after
+from mdfeed.refusals import (
+    LONGEST_RETRY_AFTER_S,
+    Backoff,
+    ConnectBudget,
+    Fold,
+    Refusal,
+    excerpt,
+    of_exception,
+    retry_after,
+)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +109,22 @@ def test_repeats_are_folded_and_counted():
     assert fold.let_through("refused") is None
     now[0] = 61.0
     assert fold.let_through("refused") == " (1 more like it since the last report)"
+
+
+def test_connects_are_limited_over_all_lines():
+    budget = ConnectBudget(most=3, per_s=10.0)
+    assert [budget.wait_s(at) for at in (0.0, 1.0, 2.0)] == [0, 0, 0]
+    assert budget.wait_s(4.0) == 6.0
+    assert budget.wait_s(10.0) == 0
+    assert budget.wait_s(10.5) == 0.5
+    assert budget.wait_s(11.0) == 0
+
+
+@given(st.lists(st.floats(0, 30), max_size=200))
+def test_no_window_holds_more_connects_than_allowed(pauses):
+    budget, now, taken = ConnectBudget(most=5, per_s=60.0), 0.0, []
+    for pause in pauses:
+        now += pause
+        if budget.wait_s(now) == 0:
+            taken.append(now)
+    assert all(later - first >= 60.0 for first, later in zip(taken, taken[5:], strict=False))

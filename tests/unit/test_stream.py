@@ -78,8 +78,7 @@ async def test_a_plan_whose_frames_fail_does_not_end_the_line():
     recorder = Recorder()
     async with server.running():
         plan = Plan(server.url, late_streams=("c@x",))
-        async with running(server.url, "picows", recorder, plan=plan) as stream:
-            stream._venue = Broken()
+        async with running(server.url, "picows", recorder, plan=plan, venue=Broken()) as stream:
             await until(lambda: bool(stream.refused_streams))
             await until(lambda: recorder.frames == [b"stays"])
             assert "KeyError" in stream.last_error

@@ -1,0 +1,83 @@
+"""The daemon's clock: UTC nanoseconds that run on a monotonic clock, and follow the wall clock slowly.
+
+A wall clock that steps back would make fresh frames look old and waits endless; one that steps ahead would make every
+book look silent. So the wall clock is read once, and what it is off later is caught up by running slower or faster:
+0.05 % for less than 128 ms, 10 % for more. Only a wall clock more than an hour ahead (a machine that had no time when
+it started) is taken over at once. One for the process, for times of different parts are compared.
+"""
+
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_t, timespec
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #ifdef CLOCK_BOOTTIME
+    #define MDFEED_STEADY CLOCK_BOOTTIME
+    #else
+    #define MDFEED_STEADY CLOCK_MONOTONIC
+    #endif
+    """
+    # Monotonic, and goes on while the machine sleeps: CLOCK_MONOTONIC does so everywhere but on Linux.
+    clockid_t STEADY "MDFEED_STEADY"
+
+cdef int64_t SMALL_NS = 128_000_000
+cdef int64_t LEAP_NS = 3_600_000_000_000
+cdef int64_t SLEW_NS = 10_000_000_000       # what one look at the wall clock is good for
+cdef int64_t SMALL_PPM = 500
+cdef int64_t LARGE_PPM = 100_000
+
+cdef int64_t _base_steady_ns = 0
+cdef int64_t _base_utc_ns = 0
+cdef int64_t _ppm = 0                       # how much faster than the steady clock
+
+
+cdef inline int64_t read(clockid_t clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef int64_t mono_ns() noexcept nogil:
+    return read(CLOCK_MONOTONIC)
+
+
+cdef inline int64_t utc_at(int64_t steady_ns) noexcept nogil:
+    cdef int64_t passed_ns = steady_ns - _base_steady_ns
+    return _base_utc_ns + passed_ns + min(passed_ns, SLEW_NS) * _ppm // 1_000_000
+
+
+cdef int64_t utc_ns() noexcept nogil:
+    return utc_at(read(STEADY))
+
+
+def now_ns():
+    """UTC ns by this clock."""
+    return utc_ns()
+
+
+def ahead_of_steady_ns():
+    """This clock less the machine's steady one: by how much that changes, this clock was corrected."""
+    cdef int64_t steady_ns = read(STEADY)
+    return utc_at(steady_ns) - steady_ns
+
+
+def follow(wall_ns=None):
+    """Look at the wall clock (or at `wall_ns`), once a second or so; returns ns that it is ahead of this clock."""
+    global _base_steady_ns, _base_utc_ns, _ppm
+    cdef int64_t wall = read(CLOCK_REALTIME) if wall_ns is None else wall_ns
+    cdef int64_t steady_ns = read(STEADY)
+    cdef int64_t utc = utc_at(steady_ns)
+    cdef int64_t error_ns = wall - utc
+    cdef int64_t most_ppm = SMALL_PPM if -SMALL_NS < error_ns < SMALL_NS else LARGE_PPM
+    _base_steady_ns = steady_ns
+    if error_ns > LEAP_NS:
+        _base_utc_ns = wall
+        _ppm = 0
+    else:
+        _base_utc_ns = utc
+        _ppm = max(-most_ppm, min(most_ppm, error_ns // 1000))     # even within a second, if that may be
+    return error_ns
+
+
+_base_steady_ns = read(STEADY)
+_base_utc_ns = read(CLOCK_REALTIME)

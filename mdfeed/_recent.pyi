@@ -1,0 +1,12 @@
+from typing import Any
+
+from mdfeed._encode import Outbox
+
+class Recent(Outbox):
+    """Attach it to a Feed. Symbols are asked for by their index in the feed's Instruments."""
+
+    def trades(self, index: int) -> list[dict[str, Any]]:
+        """The newest trades of a symbol, newest first: the fields of `mdfeed:trades`, decimals as exact text."""
+
+    def figures(self, index: int) -> dict[str, Any]:
+        """Last price and 24 h figures with a symbol's newest book, as exact text; None while unknown."""

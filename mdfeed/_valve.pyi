@@ -1,0 +1,18 @@
+from mdfeed._encode import Outbox
+
+class Valve(Outbox):
+    """In front of `outbox`. Everything is shut until `open` says otherwise, events too until something is open."""
+
+    outbox: Outbox
+    held_back: int
+    def __init__(self, outbox: Outbox) -> None: ...
+    def open(self, index: int, until_ns: int) -> None:
+        """Let a symbol through until then (UTC ns). MemoryError when there is no room to remember it."""
+
+    def shut(self, index: int) -> None:
+        """Nothing of a symbol passes any more."""
+
+    def shut_all(self) -> None:
+        """Nothing passes any more."""
+
+    def is_open(self, index: int) -> bool: ...

@@ -1,0 +1,91 @@
+"""The fault matrix on virtual time: each fault alone, and seeded sequences of them over a hundred symbols.
+
+Every published book is compared with the truth on all its levels as it comes; a wrong one fails the test.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mdfeed.exchange.profiles import symbol_names
+from tests.faults.matrix import CASES
+from tests.faults.trial import Figures, draw_case, finish, inflict, settle
+from tests.faults.world import FaultWorld
+
+FEW = symbol_names(4)
+TOTAL = Figures()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures():
+    yield
+    print(f"\nfault matrix: {TOTAL}")
+
+
+def resyncs(world: FaultWorld) -> dict[str, int]:
+    """Resyncs by reason, over all symbols."""
+    found: dict[str, int] = {}
+    for track in world.feed.tracks.values():
+        for reason, count in track.resyncs.items():
+            found[reason] = found.get(reason, 0) + count
+    return found
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+@pytest.mark.parametrize("case", [case for case in CASES if case.is_virtual], ids=lambda case: case.name)
+def test_each_fault_alone(case, lines):
+    world = FaultWorld(FEW, lines=lines, seed=3, rate=30.0, levels=150, snapshot_limit=100)
+    settle(world)
+    inflict(world, case, "ETHUSDT", TOTAL)
+    if case.costs == "nothing":
+        assert resyncs(world) == {}
+    if case.symbol_lost:
+        assert world.feed.tracks["ETHUSDT"].state not in ("LIVE", "PROVED")
+    finish(world, TOTAL)
+
+
+@pytest.mark.parametrize(("lines", "seed"), [(1, 101), (2, 102)])
+def test_a_sequence_of_faults_over_a_hundred_symbols(lines, seed):
+    draw = random.Random(seed)
+    symbols = symbol_names(104)
+    world = FaultWorld(symbols, lines=lines, seed=seed, rate=20.0, levels=150, snapshot_limit=100)
+    settle(world)
+    for _ in range(2):
+        inflict(world, draw_case(draw), draw.choice(symbols), TOTAL)
+    assert world.books_compared > 5_000
+    finish(world, TOTAL)
+
+
+@pytest.mark.parametrize("jump_s", [3600, 10, -10])
+def test_the_clock_of_this_machine_jumps(jump_s):
+    world = FaultWorld(FEW, seed=5, rate=30.0, levels=150, snapshot_limit=100)
+    settle(world)
+    world.skew_ns += jump_s * 10**9
+    world.run(20)
+    assert world.unproved() == []
+    # Healing works as before.
+    inflict(world, next(case for case in CASES if case.name == "reset"), "ETHUSDT", TOTAL)
+    finish(world, TOTAL)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the heart's times are the wall clock's: an hour back, and nothing is due for an hour"
+)
+def test_silence_is_noticed_after_the_clock_went_back():
+    world = FaultWorld(FEW, seed=5, rate=30.0, levels=150, snapshot_limit=100)
+    settle(world)
+    world.skew_ns -= 3600 * 10**9
+    world.spoil = lambda line, time_ns, stream, frame: ()
+    world.run(30)
+    assert {track.state for track in world.feed.tracks.values()}.isdisjoint({"LIVE", "PROVED"})
+
+
+@pytest.mark.xfail(strict=True, reason="no watchdog per stream yet: bookTicker alone keeps a symbol fresh")
+def test_silent_diffs_are_noticed_while_the_ticker_lives():
+    world = FaultWorld(FEW, seed=6, rate=30.0, levels=150, snapshot_limit=100)
+    settle(world)
+    world.spoil = lambda line, time_ns, stream, frame: () if "@depth" in stream else ((0, frame),)
+    world.run(15)
+    assert {track.state for track in world.feed.tracks.values()}.isdisjoint({"LIVE", "PROVED"})

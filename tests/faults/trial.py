@@ -1,0 +1,130 @@
+"""One fault, or a sequence of them, in a FaultWorld: what happened, and whether all of it healed in time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from mdfeed.exchange.script import Fault
+from mdfeed.exchange.spec import parse
+from tests.faults.matrix import CASES, Case
+from tests.faults.world import FaultWorld
+from tests.virtual import S
+
+HEAL_S = 5.0
+LONGEST_S = 200.0  # any wait of ours included: a 403 keeps us away for a minute, a lost symbol's retries for half
+
+
+@dataclass
+class Figures:
+    """Sums over trials, for people."""
+
+    faults: int = 0
+    frames: int = 0
+    books: int = 0
+    levels: int = 0
+    trades: int = 0
+    holes: int = 0
+    worst_heal_s: float = 0.0
+    worst_wait_s: float = 0.0
+    slowest: str = ""
+    heals: list[float] = field(default_factory=list)
+
+    def take(self, world: FaultWorld) -> None:
+        self.frames += world.frames()
+        self.books += world.books_compared
+        self.levels += world.levels_compared
+        self.trades += world.trades_published
+        self.holes += world.trades_missing()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.faults} faults, {self.frames:,} frames, {self.books:,} books compared on {self.levels:,} levels, "
+            f"none wrong; {self.trades:,} trades, none twice, {self.holes} lost to faults and counted; longest from "
+            f"first attempt to proof {self.worst_heal_s:.2f} s ({self.slowest}), longest until that attempt "
+            f"{self.worst_wait_s:.1f} s"
+        )
+
+
+def faults_of(case: Case, symbol: str) -> list[Fault]:
+    return [parse(spec.format(SYM=symbol, sym=symbol.lower())) for spec in case.specs]
+
+
+def inflict(world: FaultWorld, case: Case, symbol: str, figures: Figures) -> dict[str, str]:
+    """Let one fault happen and heal. Returns the states that books were in when it ended."""
+    lost = case.symbol_lost.format(SYM=symbol)
+    faults = faults_of(case, symbol)
+    for fault in faults:
+        world.script.add(fault)
+    world.run(case.lasts_s)
+    states = {name: track.state for name, track in world.feed.tracks.items()}
+    for fault in faults:
+        fault.stop()
+    assert faults[0].count or case.name == "no ping", f"{case.name}: nothing happened"
+    ended_ns = world.now_ns
+    healed: dict[str, int] = {}
+    while True:
+        world.run(0.1)
+        unproved = {name for name in world.unproved() if name != lost}
+        for name in world.feed.tracks:
+            if name in unproved:
+                healed.pop(name, None)
+            else:
+                healed.setdefault(name, world.now_ns)
+        waited_s = (world.now_ns - ended_ns) / 1e9
+        if not unproved and not world.missing_lines() and waited_s >= case.shows_s:
+            break
+        limit_s = LONGEST_S
+        assert waited_s < limit_s, f"{case.name}: still {describe(world, unproved)}"
+    for fault in faults:
+        world.script.remove(fault)
+    figures.faults += 1
+    judge(world, case, ended_ns, healed, figures)
+    return states
+
+
+def judge(world: FaultWorld, case: Case, ended_ns: int, healed: dict[str, int], figures: Figures) -> None:
+    """Each symbol healed within 5 s of the first attempt that it could be healed by."""
+    connects = [at_ns for at_ns, _ in world.connects if at_ns >= ended_ns]
+    for symbol, healed_ns in healed.items():
+        # What is asked for before a line is there cannot heal anything yet.
+        first_ns = max(ended_ns, connects[0] if connects else 0)
+        first_ns = next((at_ns for at_ns in world.requests[symbol] if at_ns >= first_ns), first_ns)
+        if first_ns > healed_ns:
+            continue  # a later wish: the horizon, say
+        took_s = (healed_ns - first_ns) / S
+        figures.worst_wait_s = max(figures.worst_wait_s, (first_ns - ended_ns) / S)
+        figures.heals.append(took_s)
+        if took_s > figures.worst_heal_s:
+            figures.worst_heal_s, figures.slowest = took_s, case.name
+        assert took_s <= HEAL_S, (
+            f"{case.name}: {symbol} took {took_s:.2f} s after the first attempt, {(first_ns - ended_ns) / S:.2f} s "
+            f"after the end; {world.feed.tracks[symbol].resyncs}"
+        )
+
+
+def describe(world: FaultWorld, symbols: set[str]) -> str:
+    tracks = world.feed.tracks
+    said = [f"{symbol} {tracks[symbol].state} ({tracks[symbol].reason})" for symbol in sorted(symbols)[:4]]
+    return f"{len(symbols)} symbols: {', '.join(said)}; lines missing: {world.missing_lines()}"
+
+
+def settle(world: FaultWorld, within_s: float = 60.0) -> None:
+    """From the start to all books proved."""
+    end_ns = world.now_ns + round(within_s * S)
+    while world.unproved():
+        assert world.now_ns < end_ns, describe(world, set(world.unproved()))
+        world.run(0.25)
+
+
+def finish(world: FaultWorld, figures: Figures) -> None:
+    """What must hold at the end of any history."""
+    assert world.trades_twice == 0
+    assert world.trades_missing() == world.trades_counted_missing()
+    figures.take(world)
+    world.end()
+
+
+def draw_case(draw: random.Random) -> Case:
+    """Any fault that leaves the world as it was."""
+    return draw.choice([case for case in CASES if case.is_virtual and not case.symbol_lost])
