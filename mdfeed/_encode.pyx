@@ -123,7 +123,7 @@ cdef class Outbox:
                 quote.last_price = last_price
                 quote.has_last = True
             if day is not None:
-                quote.day.is_known = True
+                quote.day.is_known = quote.day.is_quote_known = True
                 quote.day.open_price, quote.day.high_price, quote.day.low_price = day[:3]
                 quote.day.volume = wide_of_int(day[3])
                 quote.day.quote_volume = wide_of_int(day[4])
@@ -136,7 +136,7 @@ cdef class Outbox:
     def put_trade(self, Market market, trade_id: int, price: int, qty: int, *, is_buyer_maker: bool = False,
                   ts_event: int = 0, recv_ns: int = 0) -> None:
         """One market trade; price and quantity scaled."""
-        cdef Trade trade = Trade(trade_id, price, qty, ts_event, is_buyer_maker, True)
+        cdef Trade trade = Trade(trade_id, price, qty, ts_event, is_buyer_maker, True, 1)
         _check(self.on_trade(&market.instrument, &trade, ts_event, recv_ns))
 
     def put_bbo(self, Market market, update_id: int, bid: tuple[int, int], ask: tuple[int, int], *, seq: int = 0,

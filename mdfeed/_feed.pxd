@@ -2,9 +2,11 @@
 
 from mdfeed._parse cimport Decoder, Instruments
 from mdfeed._publish cimport Publisher
+from mdfeed._recall cimport Recall
 from mdfeed._stats cimport Histogram
 from mdfeed._sync cimport Budget
 from mdfeed._track cimport Track
+from mdfeed._trust cimport Source
 from mdfeed._types cimport *
 
 
@@ -16,6 +18,9 @@ cdef class Feed:
     cdef readonly dict tracks                   # symbol -> Track
     cdef readonly object fuse
     cdef readonly int32_t snapshot_limit
+    cdef readonly int32_t first_limit
+    cdef public Recall recall                   # newest raw frames, None: not kept
+    cdef readonly object testimonies            # deque of Evidence, oldest first; the world takes them
     cdef readonly int64_t frame_bytes
     cdef readonly tuple last_bad                # (why, excerpt, recv_ns) of the newest frame that did not decode
     cdef readonly Histogram processing          # start of a frame's turn -> its bytes ready; the lines record it
@@ -43,5 +48,7 @@ cdef class Feed:
     cdef Status _grow_digits(self, const Message *message) noexcept
     cdef Status _feed_held(self, Track track) noexcept
     cdef void _tell_bad(self, int32_t line, const char *data, Py_ssize_t size, Why why, int64_t recv_ns) noexcept
-    cdef str _join(self, Track track, Message *message, int32_t limit, int64_t recv_ns)
-    cdef str _shade(self, Track track, Message *message, int32_t limit, int64_t recv_ns)
+    cdef void _testify(self, Track track, int64_t recv_ns) noexcept
+    cdef void _seat_by_partial(self, Track track, Message *message, int64_t recv_ns) noexcept
+    cdef str _join(self, Track track, Message *message, int32_t limit, Source source, int64_t recv_ns)
+    cdef str _shade(self, Track track, Message *message, int32_t limit, Source source, int64_t recv_ns)

@@ -1,24 +1,20 @@
+from collections import deque
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
-from typing import NamedTuple
 
 from mdfeed._encode import Outbox
 from mdfeed._fuse import Fuse
 from mdfeed._parse import Instruments
 from mdfeed._publish import Publisher
 from mdfeed._races import Alarm, Race
+from mdfeed._recall import Evidence as Evidence
+from mdfeed._recall import Recall
+from mdfeed._seat import Wanted as Wanted
 from mdfeed._stats import Histogram
 from mdfeed._sync import Budget
 from mdfeed._track import Track
-from mdfeed.venues import TickerRow, Venue
+from mdfeed.venues import Venue
 
-class Wanted(NamedTuple):
-    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
-
-    priority: int
-    symbol: str
-    limit: int
-    reason: str
+TESTIMONIES_KEPT: int
 
 class Feed:
     """All symbols of one venue.
@@ -29,6 +25,8 @@ class Feed:
     max_levels      levels a side that a book keeps, farthest dropped first; 0: all
     buffer_bytes    raw frames that all symbols together may hold while they wait for snapshots
     snapshot_limit  levels a side that full snapshots are asked with
+    first_limit     levels a side that a book without any is seated with, cheaply; a full one follows in a shadow
+    recall_bytes    of newest raw frames that are kept for testimonies of contradicted books; 0: none
     """
 
     venue: str
@@ -38,6 +36,9 @@ class Feed:
     tracks: dict[str, Track]
     fuse: Fuse
     snapshot_limit: int
+    first_limit: int
+    recall: Recall | None
+    testimonies: deque[Evidence]
     frame_bytes: int
     last_bad: tuple[str, bytes, int] | None
     processing: Histogram
@@ -51,6 +52,8 @@ class Feed:
         max_levels: int = 0,
         buffer_bytes: int = ...,
         snapshot_limit: int = 1000,
+        first_limit: int = 50,
+        recall_bytes: int = 0,
     ) -> None: ...
     def add(self, symbol: str, price_digits: int = 0, qty_digits: int = 0) -> Track:
         """Follow a symbol. Digits are those of tickSize and stepSize where known; longer fractions grow them."""
@@ -96,7 +99,7 @@ class Feed:
         """No snapshot this time."""
 
     def snapshot(self, symbol: str | None, source: str, limit: int, body: bytes, recv_ns: int) -> str:
-        """Take a snapshot of `limit` levels a side (0: as many as it has) from `source` ("rest", "capture").
+        """Take a snapshot of `limit` levels a side (0: as many as it has) from `source` ("rest", "ws_api", "capture").
 
         `symbol` may be None when the body names it. Returns what became of it: "joined", "gap" (older than what is
         held: another is wanted), "shadow" (waits for the book to reach its id), "swapped", "quiet", "resync" or
@@ -108,9 +111,6 @@ class Feed:
 
     def refresh(self, outbox: Outbox, now_ns: int) -> None:
         """Say all states and good books again, to one outbox: its far side has come (back)."""
-
-    def seed_ticker(self, symbol: str, row: TickerRow) -> None:
-        """24 h figures from REST (a venues.TickerRow); the venue's own stream goes on from there."""
 
     def finish(self, now_ns: int) -> None:
         """End of input: verdicts that are still pending will not come."""
@@ -126,6 +126,3 @@ class Feed:
     @property
     def ignored(self) -> dict[str, int]:
         """Frames that are legal and nothing for us, by reason."""
-
-def fraction_digits(value: Decimal) -> int:
-    """Significant fraction digits of a Decimal: 61800.20 has one."""

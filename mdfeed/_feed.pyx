@@ -10,28 +10,24 @@ That is the whole contract between the heart and the world. Time is always an ar
 a capture that holds frames, line events and ticks gives the same publications each time it is fed.
 """
 
-from typing import NamedTuple
+from collections import deque
 
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
 from mdfeed._sync cimport PADDING, FrameBuffer, Held, held_frame
+from mdfeed._trust cimport SRC_DEPTH20, SRC_REST, SRC_WS_API
 
 from mdfeed._fuse import Fuse
 from mdfeed._parse import KIND, WHY
 from mdfeed._races import Alarm, Race
+from mdfeed._recall import Evidence
+from mdfeed._seat import Wanted
 from mdfeed.errors import DecodeError
 
 cdef int64_t TELL_BAD_NS = 10_000_000_000      # at most one event about undecodable frames in so long
-
-
-class Wanted(NamedTuple):
-    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
-
-    priority: int
-    symbol: str
-    limit: int
-    reason: str
+cdef int64_t TESTIMONY_BYTES = 512 << 10       # of frames in one testimony
+TESTIMONIES_KEPT = 4
 
 
 cdef class Feed:
@@ -43,10 +39,12 @@ cdef class Feed:
     max_levels      levels a side that a book keeps, farthest dropped first; 0: all
     buffer_bytes    raw frames that all symbols together may hold while they wait for snapshots
     snapshot_limit  levels a side that full snapshots are asked with
+    first_limit     levels a side that a book without any is seated with, cheaply; a full one follows in a shadow
+    recall_bytes    of newest raw frames that are kept for testimonies of contradicted books; 0: none
     """
 
     def __init__(self, venue, *, outboxes=(), int depth=20, int max_levels=0, int64_t buffer_bytes=64 << 20,
-                 int snapshot_limit=1000):
+                 int snapshot_limit=1000, int first_limit=50, int64_t recall_bytes=0):
         self.venue = venue.name
         self._patience = venue.mismatch_patience
         self.instruments = Instruments()
@@ -56,6 +54,9 @@ cdef class Feed:
         self.tracks = {}
         self.fuse = Fuse(self.tracks.__len__)
         self.snapshot_limit = snapshot_limit
+        self.first_limit = min(max(first_limit, depth), snapshot_limit)
+        self.recall = Recall(recall_bytes) if recall_bytes else None
+        self.testimonies = deque(maxlen=TESTIMONIES_KEPT)
         self.processing = Histogram()
         self.receive_to_write = Histogram()
         self._max_levels = max_levels
@@ -166,6 +167,8 @@ cdef class Feed:
         cdef Track track
         cdef Status status = self._decode(data, size, capacity, &message)
         self.frame_bytes += size
+        if self.recall is not None:
+            self.recall.push(data, size, recv_ns)
         if status != OK:
             if status == BAD or status == NO_MEMORY:
                 self._whys[<int>message.why] += 1
@@ -194,8 +197,22 @@ cdef class Feed:
         elif message.kind == K_TICKER:
             track.on_ticker(&message, recv_ns)
         elif message.kind == K_PARTIAL:
-            track.on_partial(&message, recv_ns)
+            if track.wants_partial(&message.update):
+                self._seat_by_partial(track, &message, recv_ns)
+            else:
+                track.on_partial(&message, recv_ns)
+        if track._has_testimony:
+            self._testify(track, recv_ns)
         return OK
+
+    cdef void _testify(self, Track track, int64_t recv_ns) noexcept:
+        track._has_testimony = False
+        if self.recall is None:
+            return
+        self.testimonies.append(Evidence(
+            track.symbol, recv_ns, track.last_mismatch, (track.book.price_digits, track.book.qty_digits),
+            (track.book.last_id, track.book.levels("bids", 50), track.book.levels("asks", 50)),
+            self.recall.frames_of(track.symbol, TESTIMONY_BYTES)))
 
     cdef Status _decode(self, const char *data, Py_ssize_t size, Py_ssize_t capacity, Message *message) noexcept:
         cdef Status status = self._decoder.decode(data, size, capacity, message)
@@ -255,7 +272,7 @@ cdef class Feed:
         cdef Track track
         wants = []
         for track in self.tracks.values():
-            want = track.want(now_ns, self.snapshot_limit)
+            want = track.want(now_ns, self.snapshot_limit, self.first_limit)
             if want is not None:
                 wants.append(Wanted(want[2], track.symbol, want[1], want[0]))
         wants.sort()
@@ -274,7 +291,7 @@ cdef class Feed:
             track.snapshot_failed(reason, now_ns)
 
     def snapshot(self, symbol, str source, int limit, bytes body not None, int64_t recv_ns):
-        """Take a snapshot of `limit` levels a side (0: as many as it has) from `source` ("rest", "capture").
+        """Take a snapshot of `limit` levels a side (0: as many as it has) from `source` ("rest", "ws_api", "capture").
 
         `symbol` may be None when the body names it. Returns what became of it: "joined", "gap" (older than what is
         held: another is wanted), "shadow" (waits for the book to reach its id), "swapped", "quiet", "resync" or
@@ -284,6 +301,7 @@ cdef class Feed:
         cdef Track track
         cdef int32_t index = -1 if symbol is None else self.instruments.index(symbol)
         cdef const char *data = body
+        cdef Source origin = SRC_WS_API if source == "ws_api" else SRC_REST
         cdef Status status
         memset(&message, 0, sizeof(Message))
         message.instrument = index
@@ -300,34 +318,44 @@ cdef class Feed:
         if limit <= 0:
             limit = max(message.update.n_bids, message.update.n_asks)
         if track.is_syncing():
-            return self._join(track, &message, limit, recv_ns)
+            return self._join(track, &message, limit, origin, recv_ns)
         if track.state == "STALE" and track.reason == "silent" and limit < self.snapshot_limit:
             return "quiet" if track.is_quiet_at(message.update.last_id, recv_ns) else "resync"
-        return self._shade(track, &message, limit, recv_ns)
+        return self._shade(track, &message, limit, origin, recv_ns)
 
-    cdef str _join(self, Track track, Message *message, int32_t limit, int64_t recv_ns):
+    cdef str _join(self, Track track, Message *message, int32_t limit, Source source, int64_t recv_ns):
         if track.book.load(&message.update, limit) != OK:
             track.suspect(b"no_memory", recv_ns, False)
             return "gap"
         track.book.ts_event = message.ts_event
         track.book.recv_ns = recv_ns
         if self._feed_held(track) == GAP:
+            if source == SRC_DEPTH20:       # the next one is on its way
+                return "gap"
             track.back_off(recv_ns)
             self.publisher.event(recv_ns, track.symbol, "snapshot_old", last_update_id=track.book.last_id)
             return "gap"
-        track.join(recv_ns)
+        track.join(recv_ns, limit, source)
         return "joined"
 
-    cdef str _shade(self, Track track, Message *message, int32_t limit, int64_t recv_ns):
+    cdef str _shade(self, Track track, Message *message, int32_t limit, Source source, int64_t recv_ns):
         """A snapshot for a book that is good (or waits for its line): it takes over where both meet."""
-        if message.update.last_id < track.book.last_id and track.buffer.count == 0:
+        if track._parked_ns or (message.update.last_id < track.book.last_id and track.buffer.count == 0):
             track.drop_shadow(recv_ns)
             return "old"
-        track.start_shadow()
+        track.start_shadow(limit, source)
         if track.shadow.load(&message.update, limit) != OK:
             track.drop_shadow(recv_ns)
             return "old"
         return track.place_shadow(recv_ns, self._feed_held(track))
+
+    cdef void _seat_by_partial(self, Track track, Message *message, int64_t recv_ns) noexcept:
+        cdef int32_t limit = max(message.update.n_bids, message.update.n_asks)
+        track._touch(message, recv_ns)
+        if track.is_syncing():
+            self._join(track, message, limit, SRC_DEPTH20, recv_ns)
+        else:
+            self._shade(track, message, limit, SRC_DEPTH20, recv_ns)
 
     # ---- time and looks
 
@@ -350,28 +378,6 @@ cdef class Feed:
         finally:
             self.publisher.outboxes = all_of_them
 
-    def seed_ticker(self, str symbol, row):
-        """24 h figures from REST (a venues.TickerRow); the venue's own stream goes on from there."""
-        cdef Track track = self.tracks[symbol]
-        cdef Instrument *instrument = track.instrument
-        cdef Message message
-        prices = (row.last, row.open, row.high, row.low)
-        memset(&message, 0, sizeof(Message))
-        message.instrument = instrument.index
-        message.price_digits = max(instrument.price_digits, *map(fraction_digits, prices))
-        message.qty_digits = max(instrument.qty_digits, fraction_digits(row.volume))
-        self._grow_digits(&message)
-        message.ticker.last_price, message.ticker.open_price, message.ticker.high_price, message.ticker.low_price = (
-            int(price.scaleb(instrument.price_digits)) for price in prices
-        )
-        message.ticker.volume = int(row.volume.scaleb(instrument.qty_digits))
-        message.ticker.quote_digits = instrument.price_digits + instrument.qty_digits
-        message.ticker.quote_volume = int(row.quote_volume.scaleb(message.ticker.quote_digits))
-        message.ticker.open_ts = row.open_ts
-        message.ticker.close_ts = row.close_ts
-        message.ticker.trade_count = row.count
-        track.on_ticker(&message, 0)
-
     def finish(self, int64_t now_ns):
         """End of input: verdicts that are still pending will not come."""
         cdef Track track
@@ -392,8 +398,3 @@ cdef class Feed:
     def ignored(self):
         """Frames that are legal and nothing for us, by reason."""
         return {WHY[i]: self._whys[i] for i in range(1, <int>W_EMPTY) if self._whys[i]}
-
-
-def fraction_digits(value):
-    """Significant fraction digits of a Decimal: 61800.20 has one."""
-    return max(0, -value.normalize().as_tuple().exponent)

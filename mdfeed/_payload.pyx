@@ -54,7 +54,35 @@ cdef char *put_market_data(char *out, const Quote *quote) noexcept nogil:
     out = put_name(put_time(put_name(out, b',"updated_at":"'), quote.recv_ns), b'","state":"')
     out = put_name(put_name(out, state_names[<int>quote.state]), b'","last_update_id":')
     out = put_name(put_int(out, quote.last_id), b',"seq":')
-    return put_name(put_uint(out, quote.seq), b"}")
+    return put_day(put_uint(out, quote.seq), quote)
+
+
+cdef char *put_day(char *out, const Quote *quote) noexcept nogil:
+    # The 24 h figures that the earlier service did not have, and the object's end.
+    cdef const Day *day = &quote.day
+    cdef int digits = quote.instrument.price_digits
+    cdef int more = 2 if day.quote_volume < <i128>1 << 119 else 0
+    if not day.is_known:
+        out = put_name(out, b',"quote_volume_24h":null,"open_24h":null,"change_24h":null')
+        return put_name(out, b',"vwap_24h":null,"trades_24h":null}')
+    out = put_name(out, b',"quote_volume_24h":')
+    if day.is_quote_known:
+        out = put_wide(out, day.quote_volume, digits + quote.instrument.qty_digits, True)
+    else:
+        out = put_name(out, b"null")
+    out = put_decimal(put_name(out, b',"open_24h":'), day.open_price, digits, True)
+    out = put_name(out, b',"change_24h":')
+    if quote.has_last:
+        out = put_decimal(out, quote.last_price - day.open_price, digits, True)
+    else:
+        out = put_name(out, b"null")
+    out = put_name(out, b',"vwap_24h":')
+    if day.is_quote_known and day.volume > 0:
+        # Quote volume has both digits, so the quotient has the price's; two more, the rest is cut.
+        out = put_wide(out, day.quote_volume * (100 if more else 1) // day.volume, digits + more, True)
+    else:
+        out = put_name(out, b"null")
+    return put_name(put_int(put_name(out, b',"trades_24h":'), day.trade_count), b"}")
 
 
 cdef char *put_price_map(char *out, const Quote *quote, const Level *first, int32_t n, int step) noexcept nogil:

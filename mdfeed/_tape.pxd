@@ -19,6 +19,8 @@ cdef class Tape:
     cdef readonly int64_t duplicates
     cdef readonly int64_t gaps              # steps in the ids
     cdef readonly int64_t missing           # ids inside the open steps
+    cdef readonly int64_t lost              # ids that nobody will bring any more
+    cdef readonly int64_t filled            # ids that came late into a step
     cdef readonly int64_t restarts
     cdef int64_t last_price
     cdef int64_t high_price
@@ -35,5 +37,9 @@ cdef class Tape:
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
 
     cdef bint _fill(self, int64_t trade_id) noexcept nogil
+    # Whether an id is inside an open step.
+    cdef bint is_missing(self, int64_t trade_id) noexcept nogil
     cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil
+    cdef void _close(self, int32_t i) noexcept nogil
+    cdef void _give_up(self, int32_t i) noexcept nogil
     cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event) noexcept nogil

@@ -9,10 +9,15 @@ class Tape:
     duplicates: int
     gaps: int
     missing: int
+    lost: int
+    filled: int
     restarts: int
     @property
     def holes(self) -> list[tuple[int, int]]:
         """Open holes as (first_id, last_id), oldest first."""
+
+    def give_up(self, first_id: int, last_id: int) -> int:
+        """Ids first..last will not come any more: they are counted as lost. Returns how many of them were missing."""
 
     def summary(self, price_digits: int, qty_digits: int) -> dict[str, int | str | None] | None:
         """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` has 8 digits more at most."""

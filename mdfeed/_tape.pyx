@@ -29,6 +29,7 @@ cdef class Tape:
         elif self._is_restart(trade_id, ts_event):
             self.restarts += 1
             self.last_id = trade_id
+            self.lost += self.missing
             self._hole_count = 0
             self.missing = 0
         else:
@@ -53,12 +54,28 @@ cdef class Tape:
     cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil:
         self.gaps += 1
         self.missing += last_id - first_id + 1
-        if self._hole_count == HOLES:       # the oldest can no longer be filled; it stays counted in `missing`
-            self._hole_count -= 1
-            memmove(&self._holes[0], &self._holes[1], <size_t>self._hole_count * sizeof(Hole))
+        if self._hole_count == HOLES:       # no room to remember the oldest: it can no longer be filled
+            self._give_up(0)
         self._holes[self._hole_count].first_id = first_id
         self._holes[self._hole_count].last_id = last_id
         self._hole_count += 1
+
+    cdef void _close(self, int32_t i) noexcept nogil:
+        self._hole_count -= 1
+        memmove(&self._holes[i], &self._holes[i + 1], <size_t>(self._hole_count - i) * sizeof(Hole))
+
+    cdef void _give_up(self, int32_t i) noexcept nogil:
+        cdef int64_t size = self._holes[i].last_id - self._holes[i].first_id + 1
+        self.missing -= size
+        self.lost += size
+        self._close(i)
+
+    cdef bint is_missing(self, int64_t trade_id) noexcept nogil:
+        cdef int32_t i
+        for i in range(self._hole_count):
+            if self._holes[i].first_id <= trade_id <= self._holes[i].last_id:
+                return True
+        return False
 
     cdef bint _fill(self, int64_t trade_id) noexcept nogil:
         cdef int32_t i
@@ -70,6 +87,7 @@ cdef class Tape:
                 continue
             last_id = hole.last_id
             self.missing -= 1
+            self.filled += 1
             if trade_id == hole.first_id:
                 hole.first_id += 1
             elif trade_id == last_id:
@@ -81,8 +99,7 @@ cdef class Tape:
                 self._open(trade_id + 1, last_id)
                 return True
             if hole.first_id > hole.last_id:
-                self._hole_count -= 1
-                memmove(hole, hole + 1, <size_t>(self._hole_count - i) * sizeof(Hole))
+                self._close(i)
             return True
         return False
 
@@ -105,6 +122,17 @@ cdef class Tape:
     def holes(self):
         """Open holes as (first_id, last_id), oldest first."""
         return [(self._holes[i].first_id, self._holes[i].last_id) for i in range(self._hole_count)]
+
+    def give_up(self, int64_t first_id, int64_t last_id):
+        """Ids first..last will not come any more: they are counted as lost. Returns how many of them were missing."""
+        cdef int64_t lost = self.lost
+        cdef int32_t i = 0
+        while i < self._hole_count:
+            if first_id <= self._holes[i].first_id and self._holes[i].last_id <= last_id:
+                self._give_up(i)
+            else:
+                i += 1
+        return self.lost - lost
 
     def summary(self, int price_digits, int qty_digits):
         """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` has 8 digits more at most."""

@@ -1,11 +1,10 @@
-"""Which frames a symbol's book takes, from which line, and when it needs a snapshot.
+"""Which frames a symbol's book takes, and from which line.
 
 The rule that decides about a diff is the Book's; what follows from its answer is decided here:
 
 * while a snapshot is awaited raw diffs are held, and fed again once it is there;
 * a gap that another line may still fill is parked for a second, any other makes the book SUSPECT;
-* ids that start over would freeze a book for ever (all its diffs are old), so that is told apart;
-* a snapshot for a good book goes to a shadow, which takes over when both stand at the same id.
+* ids that start over would freeze a book for ever (all its diffs are old), so that is told apart.
 
 Nothing here reads a clock, opens a socket or knows JSON.
 """
@@ -18,28 +17,22 @@ from mdfeed._slots cimport Slot
 from mdfeed._parse import KIND
 
 cdef enum:
-    FIRST_RETRY_MS = 500
-    LAST_RETRY_MS = 30_000
     LINE_ATTEMPTS = 1               # what was lost on a line waits no longer than the second retry
-    CHECK_LIMIT = 5                 # levels of the cheapest snapshot: its id tells silence from deafness
 
 cdef int64_t S = 1_000_000_000
 cdef int64_t PARK_NS = 1 * S        # how long a gap waits for the other line to fill it
 cdef int64_t FRESH_NS = 5 * S
 cdef int64_t STABLE_NS = 10 * S     # a book that was good so long starts its retries anew
-cdef int64_t FIRST_DIFF_NS = 1 * S  # a quiet symbol's snapshot is asked for without waiting for a diff
 cdef int64_t SILENT_NS = 3 * S      # bookTickers beyond the book for so long, and no diff: one is due within 0.5 s
 cdef int64_t ODD_NS = 60 * S        # a stream that is no diffs may be silent so long whatever its pace
-cdef int64_t IN_FLIGHT_NS = 60 * S  # a snapshot request without any answer is given up
 
 
-cdef class Track(Trust):
+cdef class Track(Seat):
     """One symbol's way through the feed. Created by Feed.add."""
 
     def __init__(self, str symbol, publisher, FrameBuffer buffer not None, fuse, int32_t patience,
                  int32_t max_levels):
-        Trust.__init__(self, symbol, publisher, fuse, patience, max_levels)
-        self.buffer = buffer
+        Seat.__init__(self, symbol, publisher, buffer, fuse, patience, max_levels)
         self.slots = Slots()
 
     # ---- frames
@@ -149,11 +142,6 @@ cdef class Track(Trust):
             self.enter(S_LIVE, b"partial_depth", recv_ns)
         self.publish(recv_ns)
 
-    cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
-        if self.shadow is not None and self.shadow.rescale(price_digits, qty_digits) != OK:
-            self.shadow = None
-        return Trust.rescale(self, price_digits, qty_digits)
-
     cdef void _hold(self, int32_t line, const char *data, int32_t size, int64_t recv_ns) noexcept:
         if self.buffer.push(line, data, size, recv_ns):
             return
@@ -184,22 +172,7 @@ cdef class Track(Trust):
             if strcmp(reason, b"proof_mismatch") != 0 and strcmp(reason, b"crossed") != 0:
                 self._attempts = min(self._attempts, LINE_ATTEMPTS)
             self.back_off(now_ns)
-        Trust.suspect(self, reason, now_ns, keep_buffer)
-
-    cdef void join(self, int64_t now_ns) noexcept:
-        """The book stands at a snapshot and has taken the held diffs: it is exact."""
-        self._joined_ns = now_ns
-        self._ahead_ns = 0
-        self._is_in_flight = False
-        self.last_frame_ns = max(self.last_frame_ns, now_ns)
-        if self.book.is_crossed():
-            self.crossed += 1
-            self.suspect(b"crossed", now_ns, False)
-        elif self._is_lineless:
-            self.enter(S_STALE, b"line_lost", now_ns)
-        else:
-            self.enter(S_LIVE, b"proof_unreliable" if self._fuse.is_blown else b"synced", now_ns)
-            self.publish(now_ns)
+        Seat.suspect(self, reason, now_ns, keep_buffer)
 
     cdef void unpark(self, int64_t now_ns) noexcept:
         """Held diffs were fed again: the gap is closed when nothing is left of them."""
@@ -207,94 +180,6 @@ cdef class Track(Trust):
             self._parked_ns = 0
         if self.is_good() and not self.book.is_crossed():
             self.publish(now_ns)
-
-    cdef void start_shadow(self):
-        self._is_in_flight = False
-        self._is_shadowing = True       # held diffs go to the shadow from here on
-        self.shadow = Book(self.book.price_digits, self.book.qty_digits, self._max_levels)
-
-    cdef str place_shadow(self, int64_t now_ns, Status status):
-        """The shadow is loaded and has taken the held diffs; what comes now goes to both until they meet."""
-        self._is_shadowing = False
-        self.buffer.clear()
-        return self.settle_shadow(now_ns, status)
-
-    cdef str settle_shadow(self, int64_t now_ns, Status status):
-        """Swap when both stand at the same id; give the shadow up when it cannot get there."""
-        cdef int64_t ghosts
-        if status == GAP or self.shadow.last_id < self.book.last_id:
-            self.drop_shadow(now_ns)
-            return "old"
-        if self.shadow.last_id > self.book.last_id:
-            return "shadow"
-        ghosts = self.book.differences(self.shadow)
-        self.ghosts += ghosts
-        self.shadow.ts_event = self.book.ts_event
-        self.shadow.recv_ns = self.book.recv_ns
-        self.book.swap(self.shadow)
-        self.shadow = None
-        self._attempts = 0
-        self._publisher.event(now_ns, self.symbol, "reseated", ghosts=ghosts, last_update_id=self.book.last_id)
-        return "swapped"
-
-    cdef void drop_shadow(self, int64_t now_ns) noexcept:
-        self._is_in_flight = False
-        if self.shadow is None and not self._is_shadowing:
-            return
-        self.shadow = None
-        self._is_shadowing = False
-        self.buffer.clear()
-        self.back_off(now_ns)
-
-    cdef void back_off(self, int64_t now_ns) noexcept:
-        """The last attempt at a snapshot failed: wait longer before the next."""
-        cdef int64_t wait_ms = min(<int64_t>LAST_RETRY_MS, <int64_t>FIRST_RETRY_MS << min(self._attempts, 6))
-        self._attempts += 1
-        self._is_in_flight = False
-        self._retry_ns = now_ns + wait_ms * 1_000_000
-
-    def want(self, int64_t now_ns, int32_t limit):
-        """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is."""
-        if self._is_in_flight or now_ns < self._retry_ns:
-            return None
-        if self._state == S_SUSPECT:
-            return (self.reason, limit, 0)
-        if self._state == S_SYNCING:
-            return (self.reason, limit, 1)
-        if self._state == S_COLD and self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS:
-            return ("start", limit, 2)
-        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
-            return ("silent", CHECK_LIMIT, 3)
-        if self.is_good() and self.shadow is None and self._has_diffs and self._is_horizon_thin():
-            return ("horizon", limit, 4)
-        return None
-
-    cdef bint _is_horizon_thin(self) noexcept:
-        """Fewer verified levels than twice what is published, on a side that a snapshot has cut off."""
-        cdef int64_t least = 2 * self._publisher.depth
-        cdef int side
-        for side in range(2):
-            if not self.book.is_whole(side) and self.book.count_verified(side, least) < least:
-                return True
-        return False
-
-    def snapshot_requested(self, int64_t now_ns):
-        """The request leaves now: from here on diffs are kept for what it will bring."""
-        self._is_in_flight = True
-        self._requested_ns = now_ns
-        if self._state == S_COLD:
-            self.enter(S_SYNCING, b"start", now_ns)
-        elif self.is_good():
-            self.buffer.clear()
-            self._is_shadowing = True
-
-    def snapshot_failed(self, str reason, int64_t now_ns):
-        """No snapshot this time; asked again with growing pauses."""
-        if self._is_shadowing:
-            self.drop_shadow(now_ns)
-        else:
-            self.back_off(now_ns)
-        self._publisher.event(now_ns, self.symbol, "snapshot_failed", reason=reason)
 
     # ---- lines
 
@@ -351,20 +236,8 @@ cdef class Track(Trust):
                 self.suspect(b"depth_silent", now_ns, False)
         if self.is_good() and now_ns - self.last_frame_ns > self.patience_ns():
             self.enter(S_STALE, b"silent", now_ns)
-        if self._is_in_flight and now_ns - self._requested_ns > IN_FLIGHT_NS:
-            self.snapshot_failed("no answer", now_ns)
+        self.expire_request(now_ns)
         self.age(now_ns)
-
-    def is_quiet_at(self, int64_t last_id, int64_t now_ns):
-        """The cheap snapshot's answer to silence: True when the book has missed nothing, and then it is good again."""
-        self._is_in_flight = False
-        if last_id != self.book.last_id or self._is_lineless:
-            self.suspect(b"silent", now_ns, False)
-            return False
-        self.last_frame_ns = now_ns
-        self._quiet_run = min(self._quiet_run + 1, 6)
-        self.enter(S_LIVE, b"quiet", now_ns)
-        return True
 
     cdef int64_t patience_ns(self) noexcept nogil:
         """How long without a frame is still fresh; longer after each check that found that nothing had changed."""

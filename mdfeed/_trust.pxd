@@ -9,6 +9,24 @@ from mdfeed._types cimport *
 from mdfeed._window cimport Window
 
 
+cdef enum Source:
+    # Where the snapshot came from that a book stands on.
+    SRC_REST = 0        # or a capture
+    SRC_WS_API = 1
+    SRC_DEPTH20 = 2     # the partial depth stream
+
+
+# A state's reason names the source when it is not the usual one. Static text.
+cdef inline const char *synced_reason(Source source) noexcept nogil:
+    return b"synced" if source == SRC_REST else b"synced_ws_api" if source == SRC_WS_API else b"synced_depth20"
+
+
+cdef inline const char *proved_reason(Source source) noexcept nogil:
+    if source == SRC_REST:
+        return b"book_ticker"
+    return b"book_ticker_ws_api" if source == SRC_WS_API else b"book_ticker_depth20"
+
+
 cdef class Trust:
     cdef Instrument *instrument
     cdef readonly str symbol
@@ -25,6 +43,8 @@ cdef class Trust:
     cdef bint _is_seeded
     cdef bint _has_missed_trades
     cdef int64_t _announced_ns
+    cdef Source _source                     # of the snapshot that the book stands on
+    cdef bint _has_testimony                # contradicted just now: what led to it should be kept
     cdef Bbo _bbo                           # newest bookTicker of any line
     cdef State _state
     cdef const char *_reason                # static text
@@ -52,6 +72,8 @@ cdef class Trust:
 
     cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept
     cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept
+    # Counts and publishes a trade that has not been seen; True when it was one. Says nothing about freshness.
+    cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept
     # recv_ns 0: from REST, which says nothing about freshness.
     cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept

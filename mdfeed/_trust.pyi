@@ -4,6 +4,8 @@ from mdfeed._book import Book
 from mdfeed._tape import Tape
 from mdfeed._window import Window
 
+SOURCES: tuple[str, ...]
+
 class Trust:
     """State, proof, trades, 24 h figures and publication of one symbol."""
 
@@ -34,6 +36,10 @@ class Trust:
     def state(self) -> str: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def source(self) -> str:
+        """Where the snapshot came from that the book stands on."""
+
     @property
     def proof(self) -> dict[str, int]: ...
     @property

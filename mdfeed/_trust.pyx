@@ -12,6 +12,8 @@ from mdfeed._pulse cimport beat
 
 from mdfeed._publish import STATES
 
+SOURCES = ("rest", "ws_api", "depth20")
+
 cdef int64_t S = 1_000_000_000
 cdef int64_t AHEAD_NS = 60 * S      # a trade this far ahead of our clock is no 24 h figure's
 cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict while diffs flow
@@ -71,19 +73,23 @@ cdef class Trust:
                 self._publisher.bbo(self.instrument, &self._bbo, self.bbo_seq, message.ts_event, recv_ns)
 
     cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept:
+        self._touch(message, recv_ns)
+        self.take_trade(message, recv_ns)
+
+    cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Tape tape = self.agg_trades if message.kind == K_AGG_TRADE else self.single_trades
         cdef int64_t gaps = tape.gaps
-        cdef bint is_new
-        self._touch(message, recv_ns)
-        is_new = tape.add(&message.trade, message.ts_event)
+        cdef bint is_new = tape.add(&message.trade, message.ts_event)
         if tape.gaps > gaps:
             self._has_missed_trades = True
         # One kind counts and is published: aggregate trades where there are any, else single ones.
-        if is_new and (message.kind == K_AGG_TRADE or self.agg_trades.last_id == 0):
-            # A time far ahead would push a whole day out of the window.
-            if message.trade.ts_trade <= recv_ns + AHEAD_NS:
-                self.window.add(message.trade.ts_trade, message.trade.price, message.trade.qty)
-            self._publisher.trade(self.instrument, &message.trade, message.trade.ts_trade, recv_ns)
+        if not is_new or (message.kind != K_AGG_TRADE and self.agg_trades.last_id):
+            return False
+        # A time far ahead would push a whole day out of the window.
+        if message.trade.ts_trade <= recv_ns + AHEAD_NS:
+            self.window.add(message.trade.ts_trade, message.trade.price, message.trade.qty, message.trade.fills)
+        self._publisher.trade(self.instrument, &message.trade, message.trade.ts_trade, recv_ns)
+        return True
 
     cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Day ours
@@ -167,6 +173,7 @@ cdef class Trust:
         if self._proof.mismatch > mismatches and self._proof.is_contradicted(self._patience):
             if self.is_good():
                 if self._fuse.allows(self.symbol, now_ns):
+                    self._has_testimony = True
                     self.suspect(b"proof_mismatch", now_ns, False)
                 else:
                     self.enter(S_LIVE, b"proof_unreliable", now_ns)
@@ -174,7 +181,7 @@ cdef class Trust:
             self._match_ns = now_ns
             # Once the proof was found unreliable, one match may be chance.
             if self._state == S_LIVE and (not self._fuse.is_blown or self._proof.matches_in_a_row >= RELIABLE_RUN):
-                self.enter(S_PROVED, b"book_ticker", now_ns)
+                self.enter(S_PROVED, proved_reason(self._source), now_ns)
 
     cdef void publish(self, int64_t now_ns) noexcept:
         cdef Quote quote
@@ -231,6 +238,11 @@ cdef class Trust:
     @property
     def reason(self):
         return self._reason.decode()
+
+    @property
+    def source(self):
+        """Where the snapshot came from that the book stands on."""
+        return SOURCES[<int>self._source]
 
     @property
     def proof(self):

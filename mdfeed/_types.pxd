@@ -122,6 +122,7 @@ cdef struct Trade:
     int64_t ts_trade        # T: when it was traded; ns
     bint is_buyer_maker
     bint is_market          # False for INSURANCE_FUND and other non-market fills
+    int64_t fills           # matches in it: 1, or what an aggregate trade sums up
 
 
 cdef struct Ticker:
@@ -155,6 +156,7 @@ cdef struct Message:
 cdef struct Day:
     # 24 h figures of one instrument as far as known; each flag guards its figures.
     bint is_known           # False: publish null, never 0.0
+    bint is_quote_known     # guards quote_volume
     int64_t open_price
     int64_t high_price
     int64_t low_price

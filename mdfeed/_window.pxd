@@ -31,9 +31,11 @@ cdef class Window:
     cdef int64_t _prior_to              # ns; equal to _prior_from: nothing
     cdef int64_t _covered_to            # ns: trades up to here are in a seed already
     cdef bint _is_seeded
+    cdef bint _is_prior_quote_known
     cdef int64_t _last_ts
     cdef int64_t _last_price            # 0: none seen
-    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty) noexcept nogil
+    # `fills`: matches in it, as the venue's own figures count them.
+    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty, int64_t fills) noexcept nogil
     # The venue's own rolling window, from ticker/24hr or @ticker.
     cdef void seed_ticker(self, const Ticker *ticker) noexcept nogil
     cdef void day(self, int64_t now_ns, Day *out) noexcept nogil

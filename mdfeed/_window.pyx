@@ -117,7 +117,7 @@ cdef class Window:
                 if minute.low_price < self._total.low_price:
                     self._total.low_price = minute.low_price
 
-    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty) noexcept nogil:
+    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty, int64_t fills) noexcept nogil:
         cdef int64_t number = ts_ns // MINUTE_NS
         cdef Minute *minute
         cdef i128 quote = <i128>price * qty
@@ -152,10 +152,10 @@ cdef class Window:
             minute.low_price = price
         minute.volume += qty
         minute.quote_volume += quote
-        minute.count += 1
+        minute.count += fills
         self._total.volume += qty
         self._total.quote_volume += quote
-        self._total.count += 1
+        self._total.count += fills
         if price > self._total.high_price:
             self._total.high_price = price
         if price < self._total.low_price:
@@ -166,7 +166,9 @@ cdef class Window:
         cdef int digits = self.price_digits + self.qty_digits - ticker.quote_digits
         seed.volume = ticker.volume
         # A quote volume of our own trades has no more digits; a longer text of the venue's is cut.
-        if digits >= 0:
+        if ticker.quote_digits < 0:
+            seed.quote_volume = -1
+        elif digits >= 0:
             if multiplies_beyond(ticker.quote_volume, wide_power_of_ten(digits), &seed.quote_volume):
                 return
         else:
@@ -191,6 +193,7 @@ cdef class Window:
         elif self._own_from <= open_ts:
             return
         self._covered_to = close_ts
+        self._is_prior_quote_known = seed.quote_volume >= 0
         self._prior = seed[0]
         self._prior_from = open_ts
         self._prior_to = self._own_from
@@ -228,7 +231,7 @@ cdef class Window:
             number = self._covered_to // MINUTE_NS
         start = (number - MINUTES + 1) * MINUTE_NS
         memset(out, 0, sizeof(Day))
-        out.is_known = self._is_seeded or 0 < self._own_from <= start + MINUTE_NS
+        out.is_known = out.is_quote_known = self._is_seeded or 0 < self._own_from <= start + MINUTE_NS
         if not out.is_known:
             return
         out.volume = self._total.volume
@@ -241,6 +244,7 @@ cdef class Window:
         if start < self._prior_to and self._prior_from < self._prior_to and self._prior.high_price > 0:
             share = self._prior_to - (start if start > self._prior_from else self._prior_from)
             share = <int64_t>((<i128>share << SHARE_BITS) // (self._prior_to - self._prior_from))
+            out.is_quote_known = self._is_prior_quote_known
             out.volume += share_of(self._prior.volume, share)
             out.quote_volume += share_of(self._prior.quote_volume, share)
             out.trade_count += <int64_t>share_of(self._prior.count, share)
@@ -282,23 +286,25 @@ cdef class Window:
         self.qty_digits = qty_digits
         return OK
 
-    def add_trade(self, ts_ns: int, price: int, qty: int) -> None:
-        """One market trade, scaled; any order, late ones included. One that a seed covers already changes no sum."""
-        self.add(ts_ns, price, qty)
+    def add_trade(self, ts_ns: int, price: int, qty: int, fills: int = 1) -> None:
+        """A market trade of `fills` matches, scaled; in any order. One that a seed covers already changes no sum."""
+        self.add(ts_ns, price, qty, fills)
 
     def seed(self, open: int, high: int, low: int, volume: int, quote_volume: int, count: int, open_ts: int,
              close_ts: int, last: int = 0) -> None:
         """The venue's own rolling window from `open_ts` to `close_ts` (ns); scaled, quote volume by both digits.
 
-        A seed that is not newer than the last one, or whose whole time the ring covers, changes no figure.
+        A seed that is not newer than the last one, or whose whole time the ring covers, changes no figure. A quote
+        volume of -1 is not known.
         """
         cdef Minute seed = Minute(wide_of_int(volume), wide_of_int(quote_volume), open, high, low, count)
         self._seed(&seed, open_ts, close_ts, last)
 
-    def seed_minutes(self, rows: Iterable[tuple[int, int, int, int, int, int, int]]) -> None:
+    def seed_minutes(self, rows: Iterable[tuple[int, int, int, int, int, int, int]], closed_to_ns: int = 0) -> None:
         """True minutes, from 1 m klines: (open_ts, open, high, low, volume, quote_volume, count), any order.
 
-        A row replaces a minute of ours that holds fewer trades. Rows reach up to the minute under way.
+        A row replaces a minute of ours that holds fewer trades. Rows may reach up to the minute under way; trades up
+        to `closed_to_ns` are in them, whenever they come, and a minute up to there that has no row had no trade.
         """
         cdef int64_t first = 0, last = 0, number
         cdef Minute row
@@ -332,9 +338,9 @@ cdef class Window:
         if self._last_ts < last * MINUTE_NS:
             self._last_ts = last * MINUTE_NS
             self._last_price = prices[0]
-        self._covered_to = max(self._covered_to, last * MINUTE_NS)
+        self._covered_to = max(self._covered_to, last * MINUTE_NS, <int64_t>closed_to_ns)
         # Complete from the first row on, if the rows reach what was complete before.
-        if self._own_from == 0 or (last + 1) * MINUTE_NS >= self._own_from:
+        if self._own_from == 0 or max((last + 1) * MINUTE_NS, <int64_t>closed_to_ns + 1) >= self._own_from:
             if self._own_from == 0 or first * MINUTE_NS < self._own_from:
                 self._own_from = first * MINUTE_NS
             self._prior_to = min(self._prior_to, self._own_from)
@@ -345,7 +351,10 @@ cdef class Window:
             raise OverflowError(f"the window does not fit {price_digits} and {qty_digits} digits")
 
     def figures(self, now_ns: int) -> dict[str, int] | None:
-        """open, high, low, volume, quote_volume, count at `now_ns`, scaled; None while 24 h are not known."""
+        """open, high, low, volume, quote_volume, count at `now_ns`, scaled; None while 24 h are not known.
+
+        quote_volume is -1 while the venue's own, which did not fit, is still leaned on.
+        """
         cdef Day day
         self.day(now_ns, &day)
         if not day.is_known:
@@ -355,13 +364,13 @@ cdef class Window:
             "high": day.high_price,
             "low": day.low_price,
             "volume": int_of_wide(day.volume),
-            "quote_volume": int_of_wide(day.quote_volume),
+            "quote_volume": int_of_wide(day.quote_volume) if day.is_quote_known else -1,
             "count": day.trade_count,
         }
 
     def vwap(self, now_ns: int) -> float | None:
         """Volume-weighted mean price of the window, or None while unknown or without a trade."""
         figures = self.figures(now_ns)
-        if figures is None or not figures["volume"]:
+        if figures is None or not figures["volume"] or figures["quote_volume"] < 0:
             return None
         return figures["quote_volume"] / figures["volume"] / 10**self.price_digits

@@ -91,6 +91,16 @@ class Layout:
             return [replace(plan, name=name)]
         return [replace(plan, name=name + COPIES[copy]) for copy in range(self._redundancy)]
 
+    def partials(self, symbols: Sequence[str]) -> list[LinePlan]:
+        """The lines "partial-0"... that carry the partial depth of these symbols; none where the venue has no such."""
+        channel = self.venue.partial_channel
+        if not symbols or not channel:
+            return []
+        plans = self.venue.plan(
+            symbols, [channel], ws_url=self._ws_url, routes=self._routes, max_streams=self._max_streams
+        )
+        return [replace(plan, name=f"partial-{number}") for number, plan in enumerate(plans)]
+
     def on_route(self, route: str, symbols: Sequence[str], channels: Sequence[str]) -> list[LinePlan]:
         """Lines that ask for these channels on a route against the table: to find out whether they are there."""
         venue = replace(self.venue, routes=(("", route),))

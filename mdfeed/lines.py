@@ -111,6 +111,7 @@ class Lines:
         self._ssl_context = ssl_context
         self._budget = ConnectBudget()
         self._symbols: tuple[str, ...] = ()
+        self._partials: tuple[str, ...] = ()
         self._layout: Layout | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -127,6 +128,12 @@ class Lines:
     def follow(self, symbols: Sequence[str]) -> None:
         """Carry these symbols from now on. Those that stay keep their line; it is changed make-before-break."""
         self._symbols = tuple(symbols)
+        if self._layout is not None:
+            self._arrange()
+
+    def follow_partials(self, symbols: Sequence[str]) -> None:
+        """Carry the partial depth of these symbols as well, on lines of their own; none: end them."""
+        self._partials = tuple(symbols)
         if self._layout is not None:
             self._arrange()
 
@@ -160,7 +167,8 @@ class Lines:
     def _arrange(self) -> None:
         assert self._layout is not None
         assert self._group is not None
-        plans = {plan.name: plan for plan in self._layout.place(self._symbols)} if self._symbols else {}
+        placed = self._layout.place(self._symbols) if self._symbols else []
+        plans = {plan.name: plan for plan in (*placed, *self._layout.partials(self._partials))}
         for stream in list(self.streams):
             plan = plans.pop(stream.name, None)
             if plan is None:

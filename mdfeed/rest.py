@@ -1,7 +1,7 @@
-"""GET from a venue within its request weight: one governor for every caller, the standard library's HTTP in threads.
+"""GET from a venue within its request weight: the standard library's HTTP in threads.
 
-Answers for never sending while the venue forbids it (429, 418, 403, 451) nor above its weight, for total time limits,
-and for telling refusals apart. Knows no symbol and what no body means.
+Answers for asking the governor before each request and telling it what came, for keeping away from a host that refuses
+us (403, 451), for total time limits, and for telling refusals apart. Knows no symbol and what no body means.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from mdfeed.errors import GeoBlocked, RateLimited, SnapshotError
+from mdfeed.governor import Governor, Purpose
 from mdfeed.refusals import Fold, Refusal, Refused, of_exception, of_status
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-LASTING_S = 60.0  # how long a 403 or 451 stops everything, when the venue says no time
-HEADROOM = 0.9  # of the venue's limit: others may share the address
+LASTING_S = 60.0  # how long a 403 or 451 keeps us away from the host, when the venue says no time
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -44,14 +44,15 @@ class Request(Protocol):
 class Rest:
     """One venue's REST host. Must be used inside one event loop; `close` ends its sockets.
 
-    `weight_per_minute` is the venue's limit; the header named `weight_header` says what is really used. `blocked_until`
-    is UTC ns, 0 when nothing forbids requests.
+    `governor` is shared with whoever else uses the venue's weight; without one, an own one of `weight_per_minute`. The
+    header named `weight_header` says what is really used.
     """
 
     def __init__(
         self,
         base_url: str,
         *,
+        governor: Governor | None = None,
         weight_per_minute: int = 2400,
         weight_header: str = "X-MBX-USED-WEIGHT-1M",
         timeout_s: float = 10.0,
@@ -59,20 +60,16 @@ class Rest:
         ssl_context: ssl.SSLContext | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.blocked_until = 0
+        self.governor = governor or Governor(weight_per_minute, now_ns=now_ns)
         self.answers: Counter[str] = Counter()  # "ok", or the refusal's token
         self._url = urlsplit(base_url)
-        self._budget = int(weight_per_minute * HEADROOM)
         self._weight_header = weight_header.lower()
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(connections)
         self._ssl_context = ssl_context
         self._now_ns = now_ns
-        self._block: Refusal | None = None
-        self._minute = 0  # the venue's, of _used
-        self._used = 0
-        self._in_flight = 0  # weight sent, not answered
-        self._clock_ahead_ns = 0  # the venue's clock less ours, whole seconds by its Date header
+        self._block: Refusal | None = None  # this host's
+        self._blocked_until = 0
         self._idle: list[http.client.HTTPConnection] = []
         self._is_closed = False
         self._fold = Fold()
@@ -80,19 +77,28 @@ class Rest:
     @property
     def weight_used(self) -> int:
         """Weight used in the venue's current minute, by its own header where it sends one."""
-        return self._used if self._minute_now() == self._minute else 0
+        return self.governor.weight_used
 
-    def _minute_now(self) -> int:
-        return (self._now_ns() + self._clock_ahead_ns) // 60_000_000_000
+    @property
+    def blocked_until(self) -> int:
+        """UTC ns until which nothing is sent here; 0 when nothing forbids it."""
+        return max(self._blocked_until, self.governor.blocked_until)
 
-    async def fetch(self, request: Request, *, on_leave: Callable[[], object] | None = None) -> bytes:
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why this host is kept away from (403, 451), while it is."""
+        return self._block if self._now_ns() < self._blocked_until else None
+
+    async def fetch(
+        self, request: Request, purpose: Purpose = Purpose.OTHER, *, on_leave: Callable[[], object] | None = None
+    ) -> bytes:
         """The body of a 200 answer.
 
         Raises RateLimited, GeoBlocked or SnapshotError, each caused by a Refused whose refusal has the token. While
         the venue forbids requests it raises at once, without sending. `on_leave` is called as the request leaves.
         """
         try:
-            status, headers, body = await self.get(request, on_leave=on_leave)
+            status, headers, body = await self.get(request, purpose, on_leave=on_leave)
             if status != 200:
                 raise Refused(of_status(status, headers, body))
         except Refused as exc:
@@ -105,65 +111,59 @@ class Rest:
             raise SnapshotError(exc.refusal.text) from exc
         return body
 
-    async def get(self, request: Request, *, on_leave: Callable[[], object] | None = None) -> Answer:
+    async def get(
+        self, request: Request, purpose: Purpose = Purpose.OTHER, *, on_leave: Callable[[], object] | None = None
+    ) -> Answer:
         """(status, headers with lower-case names, body), once the weight allows it.
 
         Raises Refused when nothing was answered, or while the venue forbids requests.
         """
-        async with self._slots:
-            await self._wait_for_weight(request.weight)
-            if on_leave is not None:
-                on_leave()
-            self._in_flight += request.weight
-            try:
+        self._check()
+        await self.governor.admit(request.weight, purpose)
+        headers: dict[str, str] = {}
+        has_left = False
+        try:
+            async with self._slots:
+                self._check()
+                has_left = True
+                if on_leave is not None:
+                    on_leave()
                 status, headers, body = await self._exchange(request.path)
-            except Exception as exc:
-                refusal = of_exception(exc)
-                self._count(request.weight, {})  # it may have arrived
+        except Exception as exc:
+            refusal = of_exception(exc)
+            if has_left:
                 self._report(refusal)
-                raise Refused(refusal) from exc
-            finally:
-                self._in_flight -= request.weight
-            self._count(request.weight, headers)
-            if status == 200:
-                self.answers["ok"] += 1
-            else:
-                self._report(of_status(status, headers, body))
-            return status, headers, body
+            raise Refused(refusal) from exc
+        finally:
+            # What has left counts without an answer too: it may have arrived.
+            self._settle(request.weight, headers if has_left else {self._weight_header: "0"})
+        if status == 200:
+            self.answers["ok"] += 1
+        else:
+            self._report(of_status(status, headers, body))
+        return status, headers, body
 
-    async def _wait_for_weight(self, weight: int) -> None:
-        while True:
-            if self._block is not None:
-                if self._now_ns() < self.blocked_until:
-                    raise Refused(self._block)
-                self._block, self.blocked_until = None, 0
-            used = self.weight_used + self._in_flight
-            if used + weight <= self._budget or used == 0:
-                return
-            await asyncio.sleep(0.25)  # the venue's minute ends, or an answer says less
+    def _check(self) -> None:
+        self.governor.check()
+        if self._block is not None:
+            if self._now_ns() < self._blocked_until:
+                raise Refused(self._block)
+            self._block, self._blocked_until = None, 0
 
-    def _count(self, weight: int, headers: dict[str, str]) -> None:
-        date = headers.get("date")
-        if date is not None:
-            with suppress(ValueError):
-                ahead_s = parsedate_to_datetime(date).timestamp() - self._now_ns() / 1e9
-                self._clock_ahead_ns = int(ahead_s + 0.5) * 1_000_000_000
-        minute = self._minute_now()
-        used = self._used + weight if minute == self._minute else weight
-        said = headers.get(self._weight_header, "")
-        if said.isdecimal():
-            # Answers of one minute may overtake each other: the highest is the newest.
-            used = max(int(said), self._used if minute == self._minute else 0)
-        self._minute, self._used = minute, used
+    def _settle(self, weight: int, headers: dict[str, str]) -> None:
+        said, date_s = headers.get(self._weight_header, ""), None
+        with suppress(KeyError, ValueError):
+            date_s = parsedate_to_datetime(headers["date"]).timestamp()
+        self.governor.settle(weight, int(said) if said.isdecimal() else None, date_s)
 
     def _report(self, refusal: Refusal) -> None:
         self.answers[refusal.reason] += 1
         wait_s = refusal.retry_after_s
         if refusal.reason in ("geo_blocked", "forbidden"):
             wait_s = max(wait_s or 0.0, LASTING_S)
-        if wait_s is not None:
-            self._block = refusal
-            self.blocked_until = max(self.blocked_until, self._now_ns() + int(wait_s * 1e9))
+            self._block, self._blocked_until = refusal, self._now_ns() + int(wait_s * 1e9)
+        elif wait_s is not None:
+            self.governor.stop(refusal)
         held = self._fold.let_through(refusal.reason)
         if held is not None:
             stop = f"; no request for {wait_s:.0f} s" if wait_s is not None else ""

@@ -1,7 +1,7 @@
 """Which symbols are served: checked against the venue's own list, and changed while everything else goes on.
 
-Answers for the operator's mistake in `symbols` (at start, later, at a reload), for adding and removing symbols at run
-time, and for each new symbol's first 24 h figures. Refuses to know signals, and how lines carry symbols.
+Answers for the operator's mistake in `symbols` (at start, later, at a reload), and for adding and removing symbols at
+run time. Refuses to know signals, and how lines carry symbols.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ class Roster:
         self._lines = lines
         self._flush = flush
         self._reloading = asyncio.Lock()
-        self._unseeded: list[str] = []
         self._is_unchecked = False
         self._changed = asyncio.Event()
 
@@ -64,28 +63,22 @@ class Roster:
         if problems:
             raise self.config.error("symbols", "; ".join(problems.values()))
         self._is_unchecked = problems is None
-        self._unseeded = list(self.config.symbols)
         self._lines.follow(self.config.symbols)
 
     async def run(self) -> None:
-        """What is left to ask the venue, in the background, until cancelled."""
+        """Check the symbols as soon as the venue can be asked, in the background, until cancelled."""
         backoff = Backoff(1.0, 60.0)
         while True:
             try:
                 if self._is_unchecked:
                     await self._check_again()
-                if self._unseeded:
-                    await self._seed(self._unseeded[0])
             except VenueError as error:
-                what = f"24 h figures of {self._unseeded[0]}" if not self._is_unchecked else "the list of symbols"
-                log.warning("%s: %s; retrying", what, error)
-                self._unseeded = self._unseeded[1:] + self._unseeded[:1]
+                log.warning("the list of symbols: %s; retrying", error)
                 await asyncio.sleep(backoff.wait_s())
                 continue
             backoff.reset()
-            if not self._unseeded:
-                self._changed.clear()
-                await self._changed.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     async def reload(self, read: Callable[[], Config]) -> bool:
         """Take over the symbols of `read()`. A configuration with a mistake changes nothing; True when it was taken."""
@@ -112,7 +105,6 @@ class Roster:
             self.unknown.pop(symbol, None)
         for symbol in added:
             self._feed.add(symbol)
-        self._unseeded = [symbol for symbol in self._unseeded if symbol in new] + added
         self.config = msgspec.structs.replace(self.config, symbols=new)
         self._lines.follow(new)
         self._flush()
@@ -144,12 +136,3 @@ class Roster:
         self._is_unchecked = False
         for problem in self.unknown.values():
             log.error("symbols: %s", problem)
-
-    async def _seed(self, symbol: str) -> None:
-        """24 h figures from REST, so that they are there before the venue's own stream has said anything."""
-        if symbol not in self.unknown:
-            row = self._venue.parse_ticker(await self._rest.fetch(self._venue.ticker_request(symbol)))
-            if symbol in self._feed.tracks:  # not removed meanwhile
-                self._feed.seed_ticker(symbol, row)
-        if symbol in self._unseeded:
-            self._unseeded.remove(symbol)

@@ -27,18 +27,18 @@ from mdfeed.lease import Leases
 from mdfeed.lines import Lines
 from mdfeed.metrics import FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
-from mdfeed.rest import Rest
 from mdfeed.roster import Roster
-from mdfeed.snapshots import Snapshots
+from mdfeed.upkeep import Upkeep, state_folder
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+RECALL_BYTES = 4 << 20  # of newest frames, for forensics
 SINK_CLOSE_S = 2.0
 GOOD = ("LIVE", "PROVED")
 BAD = ("STALE", "SUSPECT")
 # Event kinds that are routine; everything else deserves a warning.
-ROUTINE = frozenset({"reseated", "removed", "fuse_rearmed", "shutdown"})
+ROUTINE = frozenset({"reseated", "removed", "fuse_rearmed", "shutdown", "trades_filled"})
 
 
 class Service:
@@ -58,6 +58,7 @@ class Service:
             max_levels=config.book.max_levels,
             buffer_bytes=config.book.buffer_mib << 20,
             snapshot_limit=config.book.snapshot_limit,
+            recall_bytes=RECALL_BYTES if state_folder() is not None else 0,
         )
         for symbol in config.symbols:
             self.feed.add(symbol)
@@ -76,14 +77,22 @@ class Service:
             )
         self.feed.attach(self.outbox)
         self.sink.on_ready = self._refresh
-        self.rest = Rest(config.exchange_rest_url, now_ns=now_ns)
-        self.snapshots = Snapshots(self.feed, self.venue, self.rest, flush=self.sink.flush, now_ns=now_ns)
         self.lines = self._lines()
-        self.roster = Roster(config, self.feed, self.venue, self.rest, self.lines, self.sink.flush)
-        self.clock = ClockWatch(self.feed, self.venue, self.rest)
+        self.upkeep = Upkeep(
+            self.feed,
+            self.venue,
+            flush=self.sink.flush,
+            rest_url=config.exchange_rest_url,
+            ws_url=config.exchange_ws_url,
+            state=state_folder(),
+            follow_partials=self.lines.follow_partials,
+        )
+        rest = self.upkeep.rest
+        self.roster = Roster(config, self.feed, self.venue, rest, self.lines, self.sink.flush)
+        self.clock = ClockWatch(self.feed, self.venue, rest)
         self.lag = LoopLag()
         self.api = Api(self.feed, config.order_book_depth, now_ns)
-        collector = FeedCollector(self.feed, self.lines.streams, [self.sink], self.rest, self.lag, now_ns)
+        collector = FeedCollector(self.feed, self.lines.streams, [self.sink], rest, self.lag, now_ns)
         self.http = HttpServer(
             config.http.host,
             config.health_port,
@@ -146,6 +155,8 @@ class Service:
         for symbol, track in self.feed.tracks.items():
             if track.state not in GOOD:
                 reasons.append(f"{symbol}: {track.state} ({track.reason})")
+        if reasons and self.upkeep.snapshots.trouble:
+            reasons.append(self.upkeep.snapshots.trouble)
         reasons += self.roster.unknown.values()
         if self._stopping.is_set():
             reasons.append("stopping")
@@ -158,7 +169,6 @@ class Service:
         await self.http.start()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.http.stop)
-            stack.callback(self.rest.close)
             log.info(
                 "mdfeed %s: %s on %s, to %s, http on port %d",
                 package_version(),
@@ -201,7 +211,7 @@ class Service:
         """Everything that comes from the venue."""
         await self.roster.open()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.snapshots.run(), name="snapshots")
+            group.create_task(self.upkeep.run(), name="upkeep")
             group.create_task(self.roster.run(), name="symbols")
             group.create_task(self.lines.run(), name="lines")
             group.create_task(self.clock.run(), name="clocks")

@@ -24,10 +24,10 @@ FLOORS = [
     "_types errors settings config keyfile",
     "_pulse _text _ladder _grid _audit _rows _book _parse _payload _encode _resp _recent _valve _window _stats",
     "venues",
-    "_fuse _races _slots _proof _publish _sync _tape _trust _track _feed",
-    "_clock _line refusals dial session stream layout lines clock roster rest snapshots redis_url sinks capture"
-    " containers player exchange embedded httphead gate http api metrics exposition logs notify lease service figures"
-    " backfill forensics",
+    "_fuse _races _slots _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
+    "_clock _line refusals dial session stream layout lines clock roster governor rest snapshots upkeep"
+    " ws_api redis_url sinks capture containers player exchange embedded httphead gate http api metrics"
+    " exposition logs notify lease service figures backfill forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]

@@ -79,6 +79,32 @@ class TickerRow:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class KlineRow:
+    """One minute's candle; open time in ns."""
+
+    open_ts: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradeRow:
+    """One aggregate trade of `fills` matches; trade time in ns."""
+
+    trade_id: int
+    price: Decimal
+    qty: Decimal
+    ts_trade: int
+    is_buyer_maker: bool
+    fills: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Venue(ABC):
     """One venue. A family's module derives from it and fills in requests and parsers."""
@@ -91,6 +117,8 @@ class Venue(ABC):
     mismatch_patience: int = 1
     snapshot_limits: tuple[int, ...] = ()
     default_channels: tuple[str, ...] = ()
+    # An exact top by itself, for when no snapshot can be had; "": the venue has none.
+    partial_channel: str = ""
     ping_interval_s: float = 180.0
     max_streams_per_line: int = 200
     # (channel's name before digits and "@", route); the first that is a prefix counts, "" matches all.
@@ -128,6 +156,12 @@ class Venue(ABC):
 
     @abstractmethod
     def parse_ticker(self, body: bytes) -> TickerRow: ...
+
+    def parse_klines(self, body: bytes) -> list[KlineRow]:
+        raise NotImplementedError
+
+    def parse_agg_trades(self, body: bytes) -> list[TradeRow]:
+        raise NotImplementedError
 
     def stream(self, symbol: str, channel: str) -> str:
         """Name of one stream; all-market channels ("!...") are their own."""

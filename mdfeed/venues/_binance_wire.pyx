@@ -39,6 +39,7 @@ cdef enum:
     LOW_B = 33
     LOW_C = 34
     LOW_E = 36
+    LOW_F = 37
     LOW_H = 39
     LOW_L = 43
     LOW_M = 44
@@ -324,6 +325,7 @@ cdef class BinanceDecoder(Decoder):
     cdef Why _read_trade(self, Message *out) noexcept nogil:
         cdef Record *record = &self._parser.record
         cdef Trade *trade = &out.trade
+        cdef int64_t first_fill, last_fill
         cdef Why why = _read_id(record, LOW_A if out.kind == K_AGG_TRADE else LOW_T, &trade.trade_id)
         if why == W_NONE:
             why = self._read_price(LOW_P, &trade.price, out)
@@ -342,6 +344,16 @@ cdef class BinanceDecoder(Decoder):
             return W_WRONG_TYPE
         trade.is_buyer_maker = record.fields[LOW_M].type == T_TRUE
         # Futures `trade` names the order's kind: INSURANCE_FUND, ADL, NA are no market trades.
+        # An aggregate trade's ids of its first and last match.
+        trade.fills = 1
+        if out.kind == K_AGG_TRADE and has(record, LOW_F) and has(record, LOW_L):
+            why = _read_id(record, LOW_F, &first_fill)
+            if why == W_NONE:
+                why = _read_id(record, LOW_L, &last_fill)
+            if why != W_NONE:
+                return why
+            if last_fill > first_fill:
+                trade.fills = last_fill - first_fill + 1
         trade.is_market = not has(record, UP_X) or text_is(&record.fields[UP_X], b"MARKET")
         return W_NONE
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from mdfeed._parse import Decoder, Instruments
 from mdfeed.errors import DecodeError
-from mdfeed.venues import Filters, Request, TickerRow, Venue
+from mdfeed.venues import Filters, KlineRow, Request, TickerRow, TradeRow, Venue
 from mdfeed.venues._binance_wire import BinanceDecoder
 
 # By channel; everything else is market data in the venue's words: aggTrade, markPrice, kline, ticker, forceOrder, the
@@ -51,6 +51,7 @@ class Binance(Venue):
     ticker_weight: int = 1
     agg_trades_weight: int = 20
     default_channels: tuple[str, ...] = ("depth@100ms", "bookTicker", "aggTrade", "ticker")
+    partial_channel: str = "depth20@100ms"
 
     def decoder(self, instruments: Instruments) -> Decoder:
         return BinanceDecoder(instruments, self.product)
@@ -116,6 +117,43 @@ class Binance(Venue):
         except (KeyError, TypeError, ValueError, InvalidOperation) as error:
             raise DecodeError(f"ticker/24hr: {error!r}", body) from error
 
+    def parse_klines(self, body: bytes) -> list[KlineRow]:
+        """`klines`, ascending; the last is of the minute under way."""
+        # COIN-M counts contracts in column 5 and the base asset in 7, as its ticker does.
+        try:
+            return [
+                KlineRow(
+                    open_ts=int(row[0]) * MS,
+                    open=Decimal(row[1]),
+                    high=Decimal(row[2]),
+                    low=Decimal(row[3]),
+                    close=Decimal(row[4]),
+                    volume=Decimal(row[5]),
+                    quote_volume=Decimal(row[7]),
+                    count=int(row[8]),
+                )
+                for row in _parse_list(body)
+            ]
+        except (KeyError, IndexError, TypeError, ValueError, InvalidOperation) as error:
+            raise DecodeError(f"klines: {error!r}", body) from error
+
+    def parse_agg_trades(self, body: bytes) -> list[TradeRow]:
+        """`aggTrades`, ascending."""
+        try:
+            return [
+                TradeRow(
+                    trade_id=int(row["a"]),
+                    price=Decimal(row["p"]),
+                    qty=Decimal(row["q"]),
+                    ts_trade=int(row["T"]) * MS,
+                    is_buyer_maker=bool(row["m"]),
+                    fills=int(row["l"]) - int(row["f"]) + 1,
+                )
+                for row in _parse_list(body)
+            ]
+        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+            raise DecodeError(f"aggTrades: {error!r}", body) from error
+
 
 def _weight(rows: tuple[tuple[int, int], ...], limit: int) -> int:
     for highest, weight in rows:
@@ -136,6 +174,18 @@ def _parse(body: bytes) -> Mapping[str, Any]:
         parsed = parsed[0]
     if not isinstance(parsed, simdjson.Object):
         raise DecodeError("REST body: not an object", body)
+    return parsed
+
+
+def _parse_list(body: bytes) -> list[Any]:
+    import simdjson
+
+    try:
+        parsed = simdjson.Parser().parse(body, True)
+    except (ValueError, RuntimeError) as error:
+        raise DecodeError(f"REST body: {error}", body) from error
+    if not isinstance(parsed, list):
+        raise DecodeError("REST body: not a list", body)
     return parsed
 
 

@@ -163,7 +163,7 @@ class FaultWorld(World):
 
     def trades_counted_missing(self) -> int:
         """What the heart says of it."""
-        return sum(track.agg_trades.missing for track in self.feed.tracks.values())
+        return sum(track.agg_trades.missing + track.agg_trades.lost for track in self.feed.tracks.values())
 
     def unproved(self) -> list[str]:
         return [symbol for symbol, track in self.feed.tracks.items() if track.state != "PROVED"]

@@ -26,13 +26,15 @@ def test_market_data_is_byte_exact() -> None:
     assert collected(day=DAY, last_price=6180025)["market_data"] == (
         b'{"symbol":"BTCUSDT","last_price":61800.25,"bid_price":61800.2,"ask_price":61800.3,"volume_24h":123456.789,'
         b'"high_24h":63000.0,"low_24h":59000.0,"updated_at":"2026-01-02T02:03:04.678901+00:00","state":"LIVE",'
-        b'"last_update_id":99,"seq":4}'
+        b'"last_update_id":99,"seq":4,"quote_volume_24h":100000000000000000000.0,"open_24h":60000.0,'
+        b'"change_24h":1800.25,"vwap_24h":810000007371000.067,"trades_24h":77}'
     )
 
 
 def test_unknown_day_is_null_and_never_zero() -> None:
     payload = json.loads(collected()["market_data"])
-    assert [payload[name] for name in ("volume_24h", "high_24h", "low_24h")] == [None, None, None]
+    names = ("volume_24h", "high_24h", "low_24h", "quote_volume_24h", "open_24h", "change_24h", "vwap_24h")
+    assert {payload[name] for name in (*names, "trades_24h")} == {None}
 
 
 def test_volumes_beyond_64_bits_are_exact() -> None:

@@ -19,6 +19,7 @@ from tests.wire import HttpServer, reply
 class Wanted:
     symbol: str
     limit: int = 1000
+    priority: int = 0
 
 
 @dataclass

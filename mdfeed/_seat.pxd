@@ -1,0 +1,37 @@
+# Which snapshot a symbol's book needs, and how it takes its seat.
+
+from mdfeed._book cimport Book
+from mdfeed._sync cimport FrameBuffer
+from mdfeed._trust cimport Source, Trust
+from mdfeed._types cimport *
+
+
+cdef class Seat(Trust):
+    cdef readonly Book shadow               # a newer snapshot on its way to the book's id, or None
+    cdef readonly FrameBuffer buffer        # raw diffs: for the join, for a parked gap, for a shadow
+    cdef int32_t _limit                     # levels a side that the newest snapshot was asked with
+    cdef int32_t _shadow_limit
+    cdef Source _shadow_source
+    cdef int64_t _seated_ns                 # when a snapshot took over last
+    cdef bint _has_diffs
+    cdef bint _is_lineless                  # the last line that carried the diffs is gone
+    cdef bint _is_shadowing                 # diffs are also held, for a shadow that was asked for
+    cdef bint _is_in_flight
+    cdef int64_t _parked_ns                 # since when a gap waits for another line; 0: none
+    cdef int64_t _opened_ns                 # since when a line carries the diffs; 0: none
+    cdef int64_t _requested_ns
+    cdef int64_t _retry_ns                  # no snapshot is wanted before
+    cdef int64_t _joined_ns
+    cdef int32_t _attempts
+    cdef readonly int64_t ghosts            # levels in which shadow snapshots contradicted the book
+
+    cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept
+    # Whether this partial depth is to seat the book (or a shadow): nothing better has come.
+    cdef bint wants_partial(self, const Update *update) noexcept
+    cdef void start_shadow(self, int32_t limit, Source source)
+    cdef str place_shadow(self, int64_t now_ns, Status status)
+    cdef str settle_shadow(self, int64_t now_ns, Status status)
+    cdef void drop_shadow(self, int64_t now_ns) noexcept
+    cdef void back_off(self, int64_t now_ns) noexcept
+    cdef bint _is_horizon_thin(self, int64_t least) noexcept
+    cdef void expire_request(self, int64_t now_ns) noexcept

@@ -1,0 +1,39 @@
+from typing import Any, NamedTuple
+
+from mdfeed._book import Book
+from mdfeed._sync import FrameBuffer
+from mdfeed._trust import Trust
+
+SYMBOLS_OWN: frozenset[str]
+
+class Wanted(NamedTuple):
+    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+
+    priority: int
+    symbol: str
+    limit: int
+    reason: str
+
+class Seat(Trust):
+    """A symbol's book and the snapshots it stands on."""
+
+    shadow: Book | None
+    buffer: FrameBuffer
+    ghosts: int
+    def __init__(
+        self, symbol: str, publisher: Any, buffer: FrameBuffer, fuse: Any, patience: int, max_levels: int
+    ) -> None: ...
+    def want(self, now_ns: int, limit: int, first_limit: int) -> tuple[str, int, int] | None:
+        """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is.
+
+        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow.
+        """
+
+    def snapshot_requested(self, now_ns: int) -> None:
+        """The request leaves now: from here on diffs are kept for what it will bring."""
+
+    def snapshot_failed(self, reason: str, now_ns: int) -> None:
+        """No snapshot this time; asked again with growing pauses."""
+
+    def is_quiet_at(self, last_id: int, now_ns: int) -> bool:
+        """The cheap snapshot's answer to silence: True when the book has missed nothing, and then it is good again."""

@@ -1,0 +1,205 @@
+"""Which snapshot a book needs, and how one takes its seat: at once when there is no book, by a shadow when there is.
+
+A book without any is seated by a cheap snapshot, so that all symbols are good soon; a full one follows in a shadow,
+which takes over when both stand at the same id. What contradicts it then is counted and mended. Knows no line and no
+frame: which diffs come here is the Track's business, fetching the world's.
+"""
+
+from typing import NamedTuple
+
+from libc.string cimport strcmp
+
+from mdfeed._trust cimport SRC_DEPTH20, proved_reason, synced_reason
+
+cdef enum:
+    FIRST_RETRY_MS = 500
+    LAST_RETRY_MS = 30_000
+    MOST_ATTEMPTS = 3               # counted for what is the host's trouble: its pauses are the fetcher's
+    CHECK_LIMIT = 5                 # levels of the cheapest snapshot: its id tells silence from deafness
+
+# Failures that are the symbol's, not the host's: waiting does not help, so the pauses grow on.
+SYMBOLS_OWN = frozenset({"http", "not_found", "not a snapshot"})
+
+cdef int64_t S = 1_000_000_000
+cdef int64_t FIRST_DIFF_NS = 1 * S  # a quiet symbol's snapshot is asked for without waiting for a diff
+cdef int64_t IN_FLIGHT_NS = 60 * S  # a snapshot request without any answer is given up
+cdef int64_t AUDIT_NS = 900 * S     # a book is compared with a new snapshot so often, weight permitting
+
+
+class Wanted(NamedTuple):
+    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+
+    priority: int
+    symbol: str
+    limit: int
+    reason: str
+
+
+cdef class Seat(Trust):
+    """A symbol's book and the snapshots it stands on."""
+
+    def __init__(self, str symbol, publisher, FrameBuffer buffer not None, fuse, int32_t patience,
+                 int32_t max_levels):
+        Trust.__init__(self, symbol, publisher, fuse, patience, max_levels)
+        self.buffer = buffer
+
+    # ---- taking the seat
+
+    cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept:
+        """The book stands at a snapshot and has taken the held diffs: it is exact."""
+        self._joined_ns = self._seated_ns = now_ns
+        self._ahead_ns = 0
+        self._limit = limit
+        self._source = source
+        self._is_in_flight = False
+        self.last_frame_ns = max(self.last_frame_ns, now_ns)
+        if self.book.is_crossed():
+            self.crossed += 1
+            self.suspect(b"crossed", now_ns, False)
+        elif self._is_lineless:
+            self.enter(S_STALE, b"line_lost", now_ns)
+        else:
+            if self._fuse.is_blown:
+                self.enter(S_LIVE, b"proof_unreliable", now_ns)
+            else:
+                self.enter(S_LIVE, synced_reason(source), now_ns)
+            self.publish(now_ns)
+
+    cdef void start_shadow(self, int32_t limit, Source source):
+        self._shadow_limit = limit
+        self._shadow_source = source
+        self._is_in_flight = False
+        self._is_shadowing = True       # held diffs go to the shadow from here on
+        self.shadow = Book(self.book.price_digits, self.book.qty_digits, self._max_levels)
+
+    cdef str place_shadow(self, int64_t now_ns, Status status):
+        """The shadow is loaded and has taken the held diffs; what comes now goes to both until they meet."""
+        self._is_shadowing = False
+        self.buffer.clear()
+        return self.settle_shadow(now_ns, status)
+
+    cdef str settle_shadow(self, int64_t now_ns, Status status):
+        """Swap when both stand at the same id; give the shadow up when it cannot get there."""
+        cdef int64_t ghosts
+        if status == GAP or self.shadow.last_id < self.book.last_id:
+            self.drop_shadow(now_ns)
+            return "old"
+        if self.shadow.last_id > self.book.last_id:
+            return "shadow"
+        ghosts = self.book.differences(self.shadow)
+        self.ghosts += ghosts
+        self.shadow.ts_event = self.book.ts_event
+        self.shadow.recv_ns = self.book.recv_ns
+        self.book.swap(self.shadow)
+        self.shadow = None
+        self._attempts = 0
+        self._limit = self._shadow_limit
+        self._source = self._shadow_source
+        self._seated_ns = now_ns
+        if self._state == S_PROVED:
+            self.enter(S_PROVED, proved_reason(self._source), now_ns)
+        if ghosts or self._source != SRC_DEPTH20:     # these come many a second
+            self._publisher.event(now_ns, self.symbol, "reseated", ghosts=ghosts, last_update_id=self.book.last_id)
+        return "swapped"
+
+    cdef void drop_shadow(self, int64_t now_ns) noexcept:
+        self._is_in_flight = False
+        if self.shadow is None and not self._is_shadowing:
+            return
+        self.shadow = None
+        self._is_shadowing = False
+        self.buffer.clear()
+        self.back_off(now_ns)
+
+    cdef void back_off(self, int64_t now_ns) noexcept:
+        """The last attempt at a snapshot failed: wait longer before the next."""
+        cdef int64_t wait_ms = min(<int64_t>LAST_RETRY_MS, <int64_t>FIRST_RETRY_MS << min(self._attempts, 6))
+        self._attempts += 1
+        self._is_in_flight = False
+        self._retry_ns = now_ns + wait_ms * 1_000_000
+
+    # ---- asking for one
+
+    def want(self, int64_t now_ns, int32_t limit, int32_t first_limit):
+        """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is.
+
+        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow.
+        """
+        cdef bint is_thin
+        if self._is_in_flight or now_ns < self._retry_ns:
+            return None
+        if self._state == S_SUSPECT:
+            return (self.reason, first_limit, 0)
+        if self._state == S_SYNCING:
+            return (self.reason, first_limit, 1)
+        if self._state == S_COLD and self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS:
+            return ("start", first_limit, 2)
+        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
+            return ("silent", CHECK_LIMIT, 3)
+        if not self.is_good() or self.shadow is not None or not self._has_diffs or self._parked_ns:
+            return None
+        is_thin = self._is_horizon_thin(2 * self._publisher.depth)
+        if self._limit < limit and not (self.book.is_whole(0) and self.book.is_whole(1)):
+            return ("full", limit, 4 if is_thin else 5)
+        if is_thin:
+            return ("horizon", limit, 6)
+        if now_ns - self._seated_ns > AUDIT_NS:
+            return ("audit", limit, 7)
+        return None
+
+    cdef bint wants_partial(self, const Update *update) noexcept:
+        if max(update.n_bids, update.n_asks) < min(self._publisher.depth, 20) or not self._has_diffs:
+            return False
+        if self.is_syncing():
+            return True
+        return (self.is_good() and self.shadow is None and not self._is_shadowing and not self._parked_ns
+                and self._is_horizon_thin(self._publisher.depth))
+
+    cdef bint _is_horizon_thin(self, int64_t least) noexcept:
+        """Fewer verified levels than `least`, on a side that a snapshot has cut off."""
+        cdef int side
+        for side in range(2):
+            if not self.book.is_whole(side) and self.book.count_verified(side, least) < least:
+                return True
+        return False
+
+    def snapshot_requested(self, int64_t now_ns):
+        """The request leaves now: from here on diffs are kept for what it will bring."""
+        self._is_in_flight = True
+        self._requested_ns = now_ns
+        if self._state == S_COLD:
+            self.enter(S_SYNCING, b"start", now_ns)
+        elif self.is_good() and not self._parked_ns:
+            self.buffer.clear()
+            self._is_shadowing = True
+
+    def snapshot_failed(self, str reason, int64_t now_ns):
+        """No snapshot this time; asked again with growing pauses."""
+        if reason not in SYMBOLS_OWN:
+            self._attempts = min(self._attempts, MOST_ATTEMPTS)
+        if self._is_shadowing:
+            self.drop_shadow(now_ns)
+        else:
+            self.back_off(now_ns)
+        self._publisher.event(now_ns, self.symbol, "snapshot_failed", reason=reason)
+
+    cdef void expire_request(self, int64_t now_ns) noexcept:
+        """A request that has found no end is over."""
+        if self._is_in_flight and now_ns - self._requested_ns > IN_FLIGHT_NS:
+            self.snapshot_failed("no answer", now_ns)
+
+    def is_quiet_at(self, int64_t last_id, int64_t now_ns):
+        """The cheap snapshot's answer to silence: True when the book has missed nothing, and then it is good again."""
+        self._is_in_flight = False
+        if last_id != self.book.last_id or self._is_lineless:
+            self.suspect(b"silent", now_ns, False)
+            return False
+        self.last_frame_ns = now_ns
+        self._quiet_run = min(self._quiet_run + 1, 6)
+        self.enter(S_LIVE, b"quiet", now_ns)
+        return True
+
+    cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
+        if self.shadow is not None and self.shadow.rescale(price_digits, qty_digits) != OK:
+            self.shadow = None
+        return Trust.rescale(self, price_digits, qty_digits)

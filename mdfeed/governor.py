@@ -1,0 +1,213 @@
+"""The venue's request weight, shared by all who ask: who may send now, who waits, and in which order.
+
+Answers for never sending while the venue forbids it (429, 418) nor above a share of its weight, for letting urgent
+requests pass the others, and for remembering both over a restart. Fed by what the venue says (headers, Date). Knows no
+request and no transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import itertools
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+
+from mdfeed.refusals import LONGEST_RETRY_AFTER_S, Refusal, Refused
+
+log = logging.getLogger(__name__)
+
+MINUTE_NS = 60_000_000_000
+# The venue's Date has whole seconds. Late, its new minute costs us a second; early, its old one's figure would be
+# taken for the new one's, and that costs a minute.
+LATE_NS = 1_000_000_000
+LOOK_S = 0.25
+
+
+class Purpose(IntEnum):
+    """What a request is for; the smaller passes the larger."""
+
+    RESYNC = 0
+    FIRST = 1
+    OTHER = 2
+    CHECK = 3
+    TICKER = 4
+    FULL = 5
+    SHADOW = 6
+    KLINES = 7
+    BACKFILL = 8
+
+
+# Share of the venue's weight up to which a purpose may fill a minute. The rest stays for the more urgent; a tenth is
+# never used, for others may share the address.
+SHARES = {
+    Purpose.RESYNC: 0.9,
+    Purpose.FIRST: 0.9,
+    Purpose.OTHER: 0.85,
+    Purpose.CHECK: 0.85,
+    Purpose.TICKER: 0.8,
+    Purpose.FULL: 0.7,
+    Purpose.SHADOW: 0.6,
+    Purpose.KLINES: 0.5,
+    Purpose.BACKFILL: 0.5,
+}
+# Share that the shadows of good books may use by themselves.
+SHADOW_SHARE = 1 / 3
+
+
+class Governor:
+    """One venue's weight. Must be used inside one event loop.
+
+    `weight_per_minute` is the venue's limit for this address. `blocked_until` is UTC ns, 0 when nothing forbids
+    requests. `state_file` keeps the minute's weight and a ban over a restart; None: they are not kept. `spent` counts
+    weight by purpose since the start.
+    """
+
+    def __init__(
+        self,
+        weight_per_minute: int = 2400,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+        state_file: Path | None = None,
+    ) -> None:
+        self.blocked_until = 0
+        self.spent: Counter[str] = Counter()
+        self._limit = weight_per_minute
+        self._now_ns = now_ns
+        self._state_file = state_file
+        self._block: Refusal | None = None
+        self._minute = 0  # the venue's, of _used
+        self._used = 0
+        self._shadows = 0  # of _used, by shadows
+        self._in_flight = 0  # weight sent, not answered
+        self._clock_ahead_ns = 0  # the venue's clock less ours, whole seconds by its Date header
+        self._waiting: list[tuple[Purpose, int, int]] = []  # (purpose, serial, weight), the most urgent first
+        self._serial = itertools.count()
+        self._changed = asyncio.Event()
+        self._saved: tuple[int, int, int] | None = None
+        if state_file is not None:
+            self._load(state_file)
+
+    @property
+    def weight_used(self) -> int:
+        """Weight used in the venue's current minute, by its own word where it says one."""
+        return self._used if self._minute_now() == self._minute else 0
+
+    @property
+    def venue_ns(self) -> int:
+        """The venue's clock, to a second or so: UTC ns by the Date of its newest answer."""
+        return self._now_ns() + self._clock_ahead_ns
+
+    def _minute_now(self) -> int:
+        return (self.venue_ns - LATE_NS) // MINUTE_NS
+
+    # ---- asking
+
+    async def admit(self, weight: int, purpose: Purpose = Purpose.OTHER) -> None:
+        """Return once `weight` may be sent, and count it as sent; `settle` must follow.
+
+        Raises Refused at once while the venue forbids requests, also for those who wait when it begins to.
+        """
+        ticket = (purpose, next(self._serial), weight)
+        bisect.insort(self._waiting, ticket)
+        try:
+            while True:
+                self.check()
+                first = next((one for one in self._waiting if self._has_room(one[2], one[0])), None)
+                if first == ticket:
+                    break
+                self._changed.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):  # the venue's minute ends
+                        await self._changed.wait()
+        finally:
+            self._waiting.remove(ticket)
+            self._changed.set()
+        self._in_flight += weight
+        self.spent[purpose.name.lower()] += weight
+        if purpose is Purpose.SHADOW:
+            self._roll()
+            self._shadows += weight
+
+    def _has_room(self, weight: int, purpose: Purpose) -> bool:
+        used = self.weight_used + self._in_flight
+        shadows = self._shadows if self._minute_now() == self._minute else 0
+        if purpose is Purpose.SHADOW and shadows and shadows + weight > self._limit * SHADOW_SHARE:
+            return False
+        return used + weight <= self._limit * SHARES[purpose] or used == 0
+
+    def check(self) -> None:
+        """Raise Refused while the venue forbids requests."""
+        if self._block is not None:
+            if self._now_ns() < self.blocked_until:
+                raise Refused(self._block)
+            self._block, self.blocked_until = None, 0
+
+    # ---- what the venue says
+
+    def settle(self, weight: int, said: int | None = None, date_s: float | None = None) -> None:
+        """A request of `weight` has ended. `said` is what the venue says is used, `date_s` its clock, where it does."""
+        self._in_flight -= weight
+        if date_s is not None:
+            ahead_s = date_s - self._now_ns() / 1e9
+            self._clock_ahead_ns = int(ahead_s + 0.5) * 1_000_000_000
+        self._roll()
+        # Answers of one minute may overtake each other: the highest is the newest.
+        self._used = self._used + weight if said is None else max(said, self._used)
+        self._changed.set()
+        self._save()
+
+    def _roll(self) -> None:
+        minute = self._minute_now()
+        if minute != self._minute:
+            self._minute, self._used, self._shadows = minute, 0, 0
+
+    def stop(self, refusal: Refusal) -> None:
+        """The venue forbids requests for `refusal.retry_after_s`: nobody sends until then."""
+        self._block = refusal
+        self.blocked_until = max(self.blocked_until, self._now_ns() + int((refusal.retry_after_s or 0.0) * 1e9))
+        self._changed.set()
+        self._save()
+
+    # ---- over a restart
+
+    def _load(self, path: Path) -> None:
+        try:
+            kept = json.loads(path.read_bytes())
+            minute, used, until = int(kept["minute"]), int(kept["used"]), int(kept["blocked_until"])
+            reason, text = str(kept["reason"]), str(kept["text"])
+            if min(minute, used, until) < 0:
+                raise ValueError("negative")
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is not a state of the request weight, ignored: %r", path, error)
+            return
+        self._minute, self._used = minute, used
+        left_s = (until - self._now_ns()) / 1e9
+        if 0 < left_s <= LONGEST_RETRY_AFTER_S:
+            self.blocked_until = until
+            self._block = Refusal(reason, text, left_s)
+            log.warning("no request for %.0f s: %s (before the restart)", left_s, text)
+
+    def _save(self) -> None:
+        # A whole file or the one before: written aside, then renamed over.
+        state = (self._minute, self._used, self.blocked_until)
+        if self._state_file is None or state == self._saved:
+            return
+        self._saved = state
+        block = self._block or Refusal("", "")
+        kept = dict(zip(("minute", "used", "blocked_until"), state, strict=True))
+        aside = self._state_file.with_name(f".{self._state_file.name}.new")
+        try:
+            aside.write_text(json.dumps({**kept, "reason": block.reason, "text": block.text}))
+            aside.replace(self._state_file)
+        except OSError as error:
+            log.warning("the request weight is not kept over a restart: %s", error)
+            self._state_file = None

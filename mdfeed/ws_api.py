@@ -1,0 +1,188 @@
+"""Depth snapshots by the venue's WebSocket API: the second rung, for when its REST host refuses or cannot be reached.
+
+Answers for one small connection that is opened when asked and closed when idle, for its total time limits, and for
+telling the governor the weight, which is shared with REST. Knows no book.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from mdfeed.errors import SnapshotError
+from mdfeed.governor import Governor, Purpose
+from mdfeed.refusals import Fold, Refusal, Refused, of_exception, of_status
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+IDLE_S = 60.0
+
+# Its two lines a connection would say what we say already.
+_quiet = logging.getLogger("mdfeed.ws_api.websockets")
+_quiet.setLevel(logging.CRITICAL)
+
+
+class WsApi:
+    """`depth` asks for one snapshot. Must be used inside one event loop; `close` ends the connection.
+
+    `answers` counts "ok" and the tokens of refusals.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        governor: Governor,
+        *,
+        timeout_s: float = 10.0,
+        idle_s: float = IDLE_S,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.answers: Counter[str] = Counter()
+        self._url = url
+        self._governor = governor
+        self._timeout_s = timeout_s
+        self._idle_s = idle_s
+        self._ssl_context = ssl_context
+        self._connection: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+        self._ids = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._fold = Fold()
+
+    async def depth(
+        self,
+        symbol: str,
+        limit: int,
+        weight: int,
+        purpose: Purpose,
+        *,
+        on_leave: Callable[[], object] | None = None,
+    ) -> bytes:
+        """The snapshot's body, as REST has it. Raises SnapshotError, caused by a Refused whose refusal has the token.
+
+        `on_leave` is called as the request leaves.
+        """
+        said: int | None = None
+        has_left = False
+        try:
+            await self._governor.admit(weight, purpose)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    connection = await self._open()
+                    number = next(self._ids)
+                    answered = self._asked[number] = asyncio.get_running_loop().create_future()
+                    has_left = True
+                    if on_leave is not None:
+                        on_leave()
+                    try:
+                        await connection.send(_request(number, symbol, limit))
+                        answer = await answered
+                    finally:
+                        del self._asked[number]
+                said = _used(answer)
+            finally:
+                self._governor.settle(weight, said if has_left else 0)
+            if answer.get("status") != 200:
+                raise Refused(_refusal(answer))
+            result = answer["result"]
+            if not isinstance(result, dict):
+                raise SnapshotError(f"WS-API: an answer without a result: {str(answer)[:120]}")
+        except Exception as exc:
+            refusal = of_exception(exc)
+            self.answers[refusal.reason] += 1
+            if refusal.reason in ("rate_limited", "banned") and has_left:
+                self._governor.stop(refusal)
+            held = self._fold.let_through(refusal.reason)
+            if held is not None:
+                log.warning("WS-API %s: %s%s", self._url, refusal.text, held)
+            raise SnapshotError(refusal.text) from Refused(refusal)
+        self.answers["ok"] += 1
+        return json.dumps(result).encode()
+
+    async def _open(self) -> ClientConnection:
+        async with self._opening:
+            if self._connection is None:
+                if self._ssl_context is None and self._url.startswith("wss:"):
+                    self._ssl_context = ssl.create_default_context()
+                self._connection = await connect(
+                    self._url,
+                    ssl=self._ssl_context,
+                    max_size=MAX_ANSWER_BYTES,
+                    compression=None,
+                    proxy=None,
+                    logger=_quiet,
+                    open_timeout=self._timeout_s,
+                    close_timeout=1,
+                )
+                self._reader = asyncio.create_task(self._read(self._connection), name="ws-api")
+            return self._connection
+
+    async def _read(self, connection: ClientConnection) -> None:
+        error: Exception = ConnectionError("the connection was closed")
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._idle_s):
+                        text = await connection.recv()
+                except TimeoutError:
+                    if not self._asked:
+                        return
+                    continue
+                self._deliver(text)
+        except Exception as exc:
+            error = ConnectionError(str(exc) or type(exc).__name__)
+        finally:
+            if self._connection is connection:
+                self._connection = None
+            for answered in self._asked.values():
+                if not answered.done():
+                    answered.set_exception(error)
+            with suppress(Exception):
+                await connection.close()
+
+    def _deliver(self, text: str | bytes) -> None:
+        try:
+            answer = json.loads(text)
+            answered = self._asked.get(answer["id"])
+        except (ValueError, KeyError, TypeError):
+            return  # nothing of ours
+        if answered is not None and not answered.done():
+            answered.set_result(answer)
+
+    async def close(self) -> None:
+        """End the connection, and with it what waits for an answer."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+
+def _request(number: int, symbol: str, limit: int) -> str:
+    return json.dumps({"id": number, "method": "depth", "params": {"symbol": symbol.upper(), "limit": limit}})
+
+
+def _used(answer: dict[str, Any]) -> int | None:
+    """What the venue says is used of the minute's weight: `rateLimits`, the REQUEST_WEIGHT row."""
+    rows = answer.get("rateLimits")
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict) and row.get("rateLimitType") == "REQUEST_WEIGHT" and row.get("interval") == "MINUTE":
+            count = row.get("count")
+            return count if isinstance(count, int) and count >= 0 else None
+    return None
+
+
+def _refusal(answer: dict[str, Any]) -> Refusal:
+    """`status` is that of HTTP; `error` has code, msg, and on 429 and 418 `data.retryAfter`, ms since the epoch."""
+    status, error = answer.get("status"), answer.get("error")
+    text = json.dumps(error).encode()
+    return of_status(status if isinstance(status, int) else 500, {}, text)

@@ -1,0 +1,112 @@
+"""The venue's weight: order, shares, bans, and what is kept over a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from mdfeed.governor import SHARES, Governor, Purpose
+from mdfeed.refusals import Refusal, Refused
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ns = 1_700_000_000 * 10**9  # 20 s into a minute
+
+    def __call__(self) -> int:
+        return self.ns
+
+
+async def settle_later(governor, weight, purpose, order):
+    await governor.admit(weight, purpose)
+    order.append(purpose)
+    governor.settle(weight)
+
+
+async def test_the_urgent_pass_the_others():
+    clock = Clock()
+    governor = Governor(now_ns=clock)
+    governor.settle(0, said=2160)
+    order: list[Purpose] = []
+    tasks = [asyncio.create_task(settle_later(governor, 20, purpose, order)) for purpose in reversed(Purpose)]
+    await asyncio.sleep(0.02)
+    assert order == []
+    clock.ns += 41 * 10**9
+    await asyncio.gather(*tasks)
+    assert order == list(Purpose)
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+async def test_each_purpose_leaves_its_part_to_the_more_urgent(purpose):
+    governor = Governor(1000, now_ns=Clock())
+    sent = 0
+    while True:
+        task = asyncio.create_task(governor.admit(10, purpose))
+        await asyncio.sleep(0)
+        if not task.done():
+            task.cancel()
+            break
+        governor.settle(10)
+        sent += 10
+    assert sent == min(1000 * SHARES[purpose], 330 if purpose is Purpose.SHADOW else 1000)
+    assert governor.spent == {purpose.name.lower(): sent}
+
+
+async def test_a_block_ends_those_who_wait():
+    clock = Clock()
+    governor = Governor(now_ns=clock)
+    governor.settle(0, said=2390)
+    waiting = asyncio.create_task(governor.admit(20, Purpose.RESYNC))
+    await asyncio.sleep(0.01)
+    governor.stop(Refusal("banned", "banned", 120.0))
+    with pytest.raises(Refused, match="banned"):
+        await waiting
+    clock.ns += 120 * 10**9
+    await governor.admit(20, Purpose.RESYNC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"minute":"x"}',
+        b'{"minute":-1,"used":0,"blocked_until":0,"reason":"","text":""}',
+        b"\xff\x00",
+    ],
+)
+async def test_a_foreign_state_is_ignored_with_one_line(tmp_path, caplog, text):
+    path = tmp_path / "weight.json"
+    path.write_bytes(text)
+    governor = Governor(now_ns=Clock(), state_file=path)
+    assert governor.weight_used == 0
+    assert len(caplog.records) == 1
+    await governor.admit(5)
+    governor.settle(5)
+    assert json.loads(path.read_bytes())["used"] == 5
+    assert [file.name for file in tmp_path.iterdir()] == ["weight.json"]
+
+
+async def test_a_ban_and_the_minute_are_kept(tmp_path, caplog):
+    clock, path = Clock(), tmp_path / "weight.json"
+    governor = Governor(now_ns=clock, state_file=path)
+    governor.settle(0, said=700)
+    governor.stop(Refusal("banned", "banned by the venue", 300.0))
+    again = Governor(now_ns=clock, state_file=path)
+    assert (again.weight_used, again.blocked_until) == (700, governor.blocked_until)
+    with pytest.raises(Refused, match="banned by the venue"):
+        await again.admit(1)
+    clock.ns += 301 * 10**9
+    assert Governor(now_ns=clock, state_file=path).blocked_until == 0
+
+
+async def test_a_folder_that_refuses_is_no_trouble(tmp_path, caplog):
+    governor = Governor(now_ns=Clock(), state_file=tmp_path / "absent" / "weight.json")
+    for _ in range(3):
+        await governor.admit(5)
+        governor.settle(5)
+    assert len(caplog.records) == 1
+    assert governor.weight_used == 15

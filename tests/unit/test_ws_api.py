@@ -1,0 +1,111 @@
+"""The second rung of the ladder: snapshots by WS-API, against the simulated exchange and against refusing servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from lines import until
+from websockets.asyncio.server import serve
+from wire import HttpServer, reply
+
+from mdfeed import venues
+from mdfeed._feed import Feed
+from mdfeed.errors import SnapshotError
+from mdfeed.exchange.server import SimulatedExchange
+from mdfeed.governor import Governor, Purpose
+from mdfeed.rest import Rest
+from mdfeed.snapshots import Snapshots
+from mdfeed.ws_api import WsApi
+
+VENUE = venues.get("binance-usdm")
+
+
+async def test_a_snapshot_and_the_weight_it_cost():
+    async with SimulatedExchange(["BTCUSDT"]) as exchange:
+        governor = Governor()
+        api = WsApi(exchange.ws_api_url, governor)
+        left = []
+        bodies = await asyncio.gather(
+            *(api.depth("BTCUSDT", 50, 2, Purpose.FIRST, on_leave=lambda: left.append(1)) for _ in range(4))
+        )
+        assert all(len(json.loads(body)["bids"]) == 50 for body in bodies)
+        assert governor.weight_used == 8
+        assert (len(left), api.answers) == (4, {"ok": 4})
+        with pytest.raises(SnapshotError, match="Invalid symbol"):
+            await api.depth("NOSUCH", 50, 2, Purpose.FIRST)
+        await api.close()
+
+
+async def test_the_connection_is_made_again_and_closed_when_idle():
+    async with SimulatedExchange(["BTCUSDT"]) as exchange:
+        api = WsApi(exchange.ws_api_url, Governor(), idle_s=0.1)
+        await api.depth("BTCUSDT", 5, 2, Purpose.FIRST)
+        await until(lambda: api._connection is None)
+        await api.depth("BTCUSDT", 5, 2, Purpose.FIRST)
+        await api._connection.close()
+        await until(lambda: api._connection is None)
+        await api.depth("BTCUSDT", 5, 2, Purpose.FIRST)
+        await api.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "reset"),
+        ("garbage", "timeout"),
+        ('{"id":1,"status":418,"error":{"code":-1003,"msg":"banned"}}', "banned"),
+        ('{"id":1,"status":503,"error":{"code":-1,"msg":"busy"}}', "server_error"),
+        ('{"id":1,"status":200}', "error"),
+        ('{"id":1,"status":200,"result":[]}', "error"),
+        ("[]", "timeout"),
+    ],
+)
+async def test_answers_that_are_none(answer, reason):
+    async def talk(connection):
+        await connection.recv()
+        if answer is None:
+            return
+        await connection.send(answer)
+        await connection.wait_closed()
+
+    async with serve(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        governor = Governor()
+        api = WsApi(f"ws://127.0.0.1:{port}", governor, timeout_s=0.3)
+        with pytest.raises(SnapshotError):
+            await api.depth("BTCUSDT", 50, 2, Purpose.FIRST)
+        assert api.answers == {reason: 1}
+        assert governor.weight_used == 2, "it may have arrived"
+        assert (governor.blocked_until > 0) == (reason == "banned")
+        await api.close()
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "451 Unavailable For Legal Reasons", "gone"])
+async def test_the_ladder_goes_to_the_ws_api_when_rest_refuses(status):
+    async with (
+        SimulatedExchange(["BTCUSDT", "ETHUSDT"]) as exchange,
+        HttpServer(lambda path: reply(status, b"<html>no</html>")).running() as refusing,
+    ):
+        url = refusing.url if status != "gone" else "http://127.0.0.1:1"
+        feed = Feed(VENUE)
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            feed.add(symbol)
+            feed.open_line("x", [f"{symbol.lower()}@depth"], 1)
+        rest = Rest(url)
+        api = WsApi(exchange.ws_api_url, rest.governor)
+        snapshots = Snapshots(feed, VENUE, rest, flush=int, ws_api=api, poll_s=0.02)
+        task = asyncio.create_task(snapshots.run())
+        try:
+            await until(lambda: all(track.state == "LIVE" for track in feed.tracks.values()), 8)
+            assert {(track.reason, track.source) for track in feed.tracks.values()} == {("synced_ws_api", "ws_api")}
+            assert "ws_api: serves" in snapshots.trouble
+            assert snapshots.rungs[1].outcomes["joined"] == 2
+            if status != "gone":
+                assert len(refusing.paths) <= 4, "a host that refuses is left alone"
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await api.close()
+            rest.close()
