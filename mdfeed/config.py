@@ -184,7 +184,7 @@ def mask(text: str) -> str:
     """`text` with the passwords of its URLs and its secret-looking query values replaced by ***."""
     text = re.sub(r"(://[^\s/?#@:]*):[^\s/?#]*@", r"\1:***@", text)
     text = re.sub(r"\b([\w.%+-]+):[^\s/?#@:]+@(?=[\w\[])", r"\1:***@", text)  # user:password@host alone
-    return re.sub(r"(?i)\b((?:password|passwd|token|secret|api_?key|signature)=)[^&\s\"']+", r"\1***", text)
+    return re.sub(r"(?i)\b((?:\w*_)?(?:password|passwd|token|secret|api_?key|signature)=)[^&\s\"']+", r"\1***", text)
 
 
 def yaml_text(value: Any) -> str:

@@ -34,6 +34,7 @@ from mdfeed.http import is_mdfeed
 from mdfeed.redis_url import parse_redis_url
 from mdfeed.refusals import Refused, of_exception
 from mdfeed.rest import Rest
+from mdfeed.sentinel import client_of
 from mdfeed.venues import LinePlan, Venue
 
 OK, WARNING, ERROR = "ok", "warning", "error"
@@ -103,7 +104,7 @@ async def _examine(
 
 async def _redis(config: Config) -> AsyncIterator[Finding]:
     where = parse_redis_url(config.redis_url).label
-    client = redis.Redis.from_url(
+    client = client_of(
         config.redis_url,
         socket_timeout=REDIS_S,
         socket_connect_timeout=REDIS_S,
@@ -337,7 +338,7 @@ def _doors(config: Config) -> Iterator[Finding]:
         elif config.http.tls.cert is None:
             yield Finding("doors", WARNING, f"credentials to {where} travel in clear: set http.tls")
     url = parse_redis_url(config.redis_url)
-    if url.path is None and not _is_local(url.host):
+    if not all(_is_local(host) for host in url.hosts):
         if url.password is None:
             yield Finding("doors", WARNING, f"redis at {url.label} is used without a password")
         elif url.tls is None:

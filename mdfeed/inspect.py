@@ -20,6 +20,7 @@ from redis.retry import Retry
 
 from mdfeed.config import mask
 from mdfeed.errors import MdfeedError
+from mdfeed.sentinel import blocking_client_of
 
 TIMEOUT_S = 3.0
 PRICES = "market_data:"
@@ -46,25 +47,24 @@ COLUMNS = (
 
 def run(symbols: Sequence[str], follow: bool, json: bool, clients: bool, redis_url: str) -> int:
     """Print and return the exit status: 1 when there is nothing of mdfeed. MdfeedError when Redis does not answer."""
-    client = redis.Redis.from_url(
-        redis_url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        client_name="mdfeed-inspect",
-    )
     try:
-        if clients:
-            show_clients(client, json)
-            return 0
-        if follow:
-            for line in changes(client, symbols, json):
-                print(line, flush=True)
-        return show_symbols(client, symbols, json)
+        client = blocking_client_of(
+            redis_url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            client_name="mdfeed-inspect",
+        )
+        with client:
+            if clients:
+                show_clients(client, json)
+                return 0
+            if follow:
+                for line in changes(client, symbols, json):
+                    print(line, flush=True)
+            return show_symbols(client, symbols, json)
     except redis.RedisError as error:
         raise MdfeedError(f"redis {mask(redis_url)}: {reason_of(error)}") from None
-    finally:
-        client.close()
 
 
 def reason_of(error: redis.RedisError) -> str:

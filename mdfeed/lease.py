@@ -21,7 +21,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio as redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError, ResponseError
@@ -32,6 +31,7 @@ from mdfeed._clock import now_ns
 from mdfeed._valve import Valve
 from mdfeed.config import mask
 from mdfeed.errors import MdfeedError
+from mdfeed.sentinel import client_of
 
 # RuntimeError is uvloop's word for a socket that was reset while redis-py still writes to it ("the handler is closed").
 FAR_SIDE = (RedisError, OSError, TimeoutError, RuntimeError)
@@ -100,7 +100,8 @@ class Leases:
         self._kicked = asyncio.Event()
         self._trouble = ""
         self._until_ns = 0  # when the leases end that were asked for last
-        self._client = redis.Redis.from_url(
+        self._is_doubted = False
+        self._client = client_of(
             url,
             # The whole round has a timeout of its own. A socket_timeout would make redis-py use asyncio.wait_for,
             # which in Python 3.11 can swallow a cancellation.
@@ -114,6 +115,7 @@ class Leases:
         """The server was away and may have forgotten: nothing passes until the leases are confirmed, at once."""
         self._valve.shut_all()
         self.held.clear()
+        self._is_doubted = True
         self._kicked.set()
 
     def reasons(self) -> list[str]:
@@ -168,6 +170,10 @@ class Leases:
         """Ask for every lease, and once more for those whose holder is dead. False when Redis did not answer."""
         try:
             async with asyncio.timeout(2 * TIMEOUT_S):
+                if self._is_doubted:
+                    # The sink's server may be another one by now: Sentinels are asked for a new connection only.
+                    await self._client.connection_pool.disconnect()
+                    self._is_doubted = False
                 asked_ns = now_ns()
                 answers = await self._acquire(dict.fromkeys(symbols, ""))
                 dead = {symbol: holder for symbol, holder in answers.items() if holder and is_dead(holder)}

@@ -129,7 +129,12 @@ class Config(Struct, frozen=True):
         str, Meta(description="REST of the exchange (http, https): snapshots, 24 h figures")
     ] = "https://fapi.binance.com"
     redis_url: Annotated[
-        str, Meta(description="redis://[user:password@]host:port/db, rediss:// for TLS, or unix:///path")
+        str,
+        Meta(
+            description="redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path, or "
+            "redis+sentinel://[user:password@]host:port,host:port/master[/db]"
+            "[?sentinel_username=..&sentinel_password=..]"
+        ),
     ] = "redis://localhost:6379"
     order_book_depth: Annotated[
         int, Meta(description="levels a side published on orderbook:{SYMBOL}", ge=1, le=5000)
@@ -267,6 +272,18 @@ def url_check(*schemes: str) -> Callable[[str], Problem]:
     return check
 
 
+def check_redis_url(url: str) -> Problem:
+    if not re.match(r"rediss?\+sentinel://", url):
+        return url_check("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")(url)
+    authority, _, rest = url.partition("://")[2].partition("/")
+    for index, place in enumerate(authority.rpartition("@")[2].split(","), 1):
+        if problem := url_check("redis")(f"redis://{place}"):
+            return (), f"Sentinel {index}: {problem[1].replace('redis://', '')}"
+    if re.search(r"\s", url) or not re.match(r"[^/?#]+(/\d*)?/?($|[?#])", rest):
+        return (), "expected redis+sentinel://host:port,host:port/name-of-the-master[/db]"
+    return None
+
+
 CHECKS: dict[str, Callable[[Any], Problem]] = {
     "symbols": check_symbols,
     "redis.outputs": check_outputs,
@@ -274,5 +291,5 @@ CHECKS: dict[str, Callable[[Any], Problem]] = {
     "http.auth.user": check_user,
     "exchange_ws_url": url_check("ws", "wss"),
     "exchange_rest_url": url_check("http", "https"),
-    "redis_url": url_check("redis", "rediss", "unix"),
+    "redis_url": check_redis_url,
 }

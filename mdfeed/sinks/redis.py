@@ -1,9 +1,10 @@
 """The sink that writes to a Redis-compatible server, on a transport of its own.
 
-Answers for: connecting (TCP, TLS, unix socket, AUTH, SELECT), one write a flush, counting replies, noticing a server
-that is away, slow, frozen or read-only, and coming back within a second. Refuses to know: what a command says. It
-never sends anything twice: what was in flight when a connection ended is counted as dropped, and on_ready asks for
-everything afresh. Nothing waits for a slow server: beyond the high-water mark the outbox closes until it has read.
+Answers for: connecting (TCP, TLS, unix socket, AUTH, SELECT; the master that Sentinels name), one write a flush,
+counting replies, noticing a server that is away, slow, frozen or read-only, and coming back within a second. Refuses
+to know: what a command says. It never sends anything twice: what was in flight when a connection ended is counted as
+dropped, and on_ready asks for everything afresh. Nothing waits for a slow server: beyond the high-water mark the
+outbox closes until it has read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mdfeed.errors import SinkError
 from mdfeed.redis_url import RedisUrl, parse_redis_url
 from mdfeed.sinks import Sink
 
-SCHEMES = ("redis", "rediss", "unix")
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 0.05
@@ -130,7 +131,7 @@ class _Link(asyncio.Protocol):
 
 
 class RedisSink(Sink):
-    """Publishes to the server of a redis://, rediss:// or unix:// URL.
+    """Publishes to the server of a redis://, rediss:// or unix:// URL, or to the master of a redis+sentinel:// one.
 
     `high_water_bytes` is what may wait in the transport before the outbox closes as "slow"; `reply_timeout_s` without
     any reply while commands are outstanding means that the server is gone. Other options are RespOutbox's.
@@ -151,6 +152,8 @@ class RedisSink(Sink):
         **encoding: Any,
     ) -> None:
         self._url: RedisUrl = parse_redis_url(url)
+        self._label = self._url.label
+        self._master = self._url  # with Sentinels: whom they named
         self._tls = self._url.tls_context()
         self.outbox = RespOutbox(instruments, epoch=epoch, **encoding)
         self.outbox.close("disconnected")
@@ -185,7 +188,11 @@ class RedisSink(Sink):
             else:
                 since = loop.time()
                 self._on_connected(link)
-                reason = await self._watch(link)
+                following = asyncio.create_task(self._follow(link))
+                try:
+                    reason = await self._watch(link)
+                finally:
+                    following.cancel()
                 if loop.time() - since > STABLE_S:
                     delay_s = FIRST_RETRY_S
                     self._said.clear()
@@ -197,8 +204,14 @@ class RedisSink(Sink):
         loop = asyncio.get_running_loop()
         link = _Link(self, self._high_water_bytes)
         url = self._url
+        self._label = url.label
         try:
             async with asyncio.timeout(self._connect_timeout_s):
+                if url.sentinels:
+                    from mdfeed.sentinel import find_master  # redis-py, which no other URL needs
+
+                    url = self._master = await find_master(url)
+                    self._label = f"{url.label} ({url.master})"
                 if url.path:
                     await loop.create_unix_connection(lambda: link, url.path)
                 else:
@@ -218,18 +231,23 @@ class RedisSink(Sink):
             asked.append(("AUTH", link.ask("AUTH", *user, url.password)))
         if url.db:
             asked.append(("SELECT", link.ask("SELECT", str(url.db))))
+        if url.sentinels:
+            asked.append(("INFO", link.ask("INFO", "replication")))
         asked += [("CLIENT", link.ask("CLIENT", "SETNAME", "mdfeed")), ("PING", link.ask("PING"))]
         for name, future in asked:
             reply = await future
             if isinstance(reply, ConnectionError):
                 raise reply
+            # Sentinels may be behind. A replica would refuse to set keys, but take what is published to nobody.
+            if name == "INFO" and isinstance(reply, bytes) and b"role:master" not in reply:
+                raise ConnectionError("the Sentinels name a server that is no master")
             if not isinstance(reply, hiredis.ReplyError):
                 continue
             code = self._count_error(str(reply))
-            # An ACL user need not have CLIENT or PING.
+            # An ACL user need not have CLIENT, INFO or PING.
             if name == "PING" and code == "NOPERM":
                 self._can_ping = False
-            elif name != "CLIENT":
+            elif name not in ("CLIENT", "INFO"):
                 if code == "LOADING":
                     raise ConnectionError(str(reply))
                 raise SinkError(f"{name}: {reply}")
@@ -240,9 +258,9 @@ class RedisSink(Sink):
         self.is_connected = True
         now = asyncio.get_running_loop().time()
         if self._away_since is None:
-            log.info("redis at %s: connected", self._url.label)
+            log.info("redis at %s: connected", self._label)
         elif self._is_said_away:
-            log.info("redis at %s is back after %.1f s", self._url.label, now - self._away_since)
+            log.info("redis at %s is back after %.1f s", self._label, now - self._away_since)
         self._away_since = None
         self._is_said_away = False
         self.outbox.open()
@@ -264,6 +282,13 @@ class RedisSink(Sink):
                 link.end(f"no reply for {idle_s:.1f} s")
             elif not link.outstanding and idle_s > IDLE_S and self._can_ping:
                 link.send(PING, 1)
+
+    async def _follow(self, link: _Link) -> None:
+        """End a connection whose server is the master no longer, though it may not know that yet."""
+        if self._url.sentinels:
+            from mdfeed.sentinel import until_moved
+
+            link.end(await until_moved(self._url, self._master))
 
     def _on_end(self, link: _Link) -> None:
         if link is not self._link:
@@ -347,7 +372,7 @@ class RedisSink(Sink):
         if len(self._said) > 50:
             self._said.clear()
         self._said[what] = now
-        log.warning(text, self._url.label, *more)
+        log.warning(text, self._label, *more)
         return True
 
 
@@ -356,6 +381,8 @@ def _text_of(error: Exception) -> str:
         return "no answer"
     if isinstance(error, OSError) and error.strerror:
         return f"refused: {error.strerror}"
+    if str(error).startswith("the Sentinels"):
+        return str(error)
     return f"refused: {error}"
 
 
