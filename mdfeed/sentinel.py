@@ -21,6 +21,7 @@ from redis.retry import Retry
 from mdfeed.redis_url import RedisUrl, parse_redis_url
 
 ANSWER_S = 0.5  # for one Sentinel, connecting and TLS included
+LAST_WORD_S = 0.1  # for the minority to answer after the others, when these do not agree
 # A master that is replaced on purpose, or is cut off from the Sentinels, takes writes for about ten seconds more.
 ASK_AGAIN_S = 0.5
 
@@ -35,7 +36,7 @@ class Sentinels(Sentinel):
     def __init__(self, url: RedisUrl, *, keeps_open: bool = False) -> None:
         self._keeps_open = keeps_open
         options: dict[str, Any] = {"username": url.sentinel_username, "password": url.sentinel_password}
-        options |= {"retry": Retry(NoBackoff(), 0), "client_name": "mdfeed-sentinel"}
+        options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
         super().__init__(url.sentinels, sentinel_kwargs=options | url.client_tls)  # type: ignore[no-untyped-call]
 
     async def discover_master(self, service_name: str, *, needs_majority: bool = False) -> tuple[str, int]:
@@ -43,18 +44,23 @@ class Sentinels(Sentinel):
 
         `needs_majority`: of all Sentinels; else of those that name one.
         """
-        asked = [asyncio.ensure_future(self._ask(client, service_name)) for client in self.sentinels]
+        asked = {asyncio.ensure_future(self._ask(client, service_name)) for client in self.sentinels}
         votes: Counter[tuple[str, int]] = Counter()
         reasons: Counter[str] = Counter()
+        waiting = asked
         try:
-            for answer in asyncio.as_completed(asked):
-                address, reason = await answer
-                if address is None:
-                    reasons[reason] += 1
-                    continue
-                votes[address] += 1
-                if 2 * votes[address] > len(asked):
-                    return address
+            while waiting:
+                grace_s = LAST_WORD_S if 2 * len(waiting) < len(asked) else None
+                done, waiting = await asyncio.wait(waiting, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for address, reason in (task.result() for task in done):
+                    if address is None:
+                        reasons[reason] += 1
+                    else:
+                        votes[address] += 1
+                if votes and 2 * max(votes.values()) > len(asked):
+                    return votes.most_common(1)[0][0]
         finally:
             for task in asked:
                 task.cancel()

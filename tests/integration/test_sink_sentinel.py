@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
-from sentinel_rig import NAME, SENTINEL_SECRET, Cluster
-from sink_rig import Source, each_server, needs_server, running, seq_of, until
 
 from mdfeed import doctor, inspect
 from mdfeed._encode import Collector
@@ -27,6 +25,8 @@ from mdfeed.lease import PREFIX, Leases
 from mdfeed.redis_url import parse_redis_url
 from mdfeed.sentinel import find_master
 from mdfeed.sinks.redis import RedisSink
+from tests.integration.sentinel_rig import NAME, SENTINEL_SECRET, Cluster
+from tests.integration.sink_rig import Source, each_server, needs_server, running, seq_of, until
 
 pytestmark = needs_server
 KEY = "mdfeed:book:BTCUSDT"
