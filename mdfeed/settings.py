@@ -132,8 +132,7 @@ class Config(Struct, frozen=True):
         str,
         Meta(
             description="redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path, or "
-            "redis+sentinel://[user:password@]host:port,host:port/master[/db]"
-            "[?sentinel_username=..&sentinel_password=..]"
+            "redis+sentinel://[user:password@]host:port,host:port/master/db (docs/OPERATIONS.md)"
         ),
     ] = "redis://localhost:6379"
     order_book_depth: Annotated[

@@ -22,7 +22,7 @@ requirepass {SENTINEL_SECRET}
 sentinel sentinel-pass {SENTINEL_SECRET}
 sentinel monitor {NAME} 127.0.0.1 {{port}} 2
 sentinel auth-pass {NAME} {SECRET}
-sentinel down-after-milliseconds {NAME} 500
+sentinel down-after-milliseconds {NAME} 1000
 sentinel failover-timeout {NAME} 1000
 """
 

@@ -124,7 +124,10 @@ async def test_follows_the_master(path: Path, tmp_path: Path, caplog: pytest.Log
         counters = sink.counters()
         assert await asyncio.to_thread(inspect.run, ["BTCUSDT"], False, True, False, cluster.url) == 0
         config = load_config(None, {"redis_url": cluster.url})
-        findings = [finding async for finding in doctor._redis(config)]
+        async with asyncio.timeout(10):
+            # A machine that is busy makes Sentinels see the master down for a moment.
+            while (findings := [finding async for finding in doctor._redis(config)])[0].level == doctor.ERROR:
+                await asyncio.sleep(0.1)
     # A replica hands on what its master publishes, so each listener sees most of it: in order, and nothing twice.
     for seqs in seen.values():
         assert len(seqs) > 100
@@ -132,7 +135,7 @@ async def test_follows_the_master(path: Path, tmp_path: Path, caplog: pytest.Log
     assert seen[first.port or 0][-1] > source.seq - 1_000
     assert counters["reconnects"] == 2
     assert counters["buffer_bytes"] < 100_000
-    assert findings[0].level != doctor.ERROR, findings
+    assert "version" in findings[0].text
     assert f"127.0.0.1:{second.port} ({NAME}) is back after" in caplog.text
     for secret in ("s%25s", "s%s@me", "open"):
         assert secret not in caplog.text

@@ -125,6 +125,9 @@ def test_environment_reaches_sections_and_lists() -> None:
         ("exchange_rest_url: 'https://'\n", "exchange_rest_url: expected https://host[:port]"),
         ("redis_url: redis://h:x\n", "redis_url: not a URL"),
         ("redis_url: 'unix://'\n", "redis_url: expected unix:///path/of/the/socket"),
+        ("redis_url: redis+sentinel://a:1,b:x/m\n", "redis_url: Sentinel 2: not a URL: its host or port"),
+        ("redis_url: redis+sentinel://a:1,/m\n", "redis_url: Sentinel 2: expected host[:port]"),
+        ("redis_url: redis+sentinel://a:1,b:2\n", "redis_url: expected redis+sentinel://host:port,host:port/name-of"),
         ("symbols: [A\n", "config.yaml:2:1: expected ',' or ']', but got"),
         ("a: b: c\n", "config.yaml:1:5: mapping values are not allowed here"),
         ("a: &x 1\nb: *x\n", "config.yaml:2:4: aliases are not supported"),
@@ -213,6 +216,7 @@ def test_show_masks_secrets_gives_origins_and_is_the_same_config_again(write: An
         ("wss://h/stream?streams=a@depth@100ms/b@aggTrade", "wss://h/stream?streams=a@depth@100ms/b@aggTrade"),
         ("redis://h?password=x&db=1", "redis://h?password=***&db=1"),
         ("apiKey=abc token=d", "apiKey=*** token=***"),
+        ("redis+sentinel://u:p@a:1,b/m?sentinel_password=x", "redis+sentinel://u:***@a:1,b/m?sentinel_password=***"),
     ],
 )
 def test_mask(text: str, masked: str) -> None:

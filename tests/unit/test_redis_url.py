@@ -20,6 +20,24 @@ from mdfeed.redis_url import parse_redis_url
         ("unix:///run/redis.sock?db=2", {"path": "/run/redis.sock", "db": 2}, "unix:/run/redis.sock/2"),
         ("unix://u:secret@/s%20x", {"path": "/s x", "username": "u", "password": "secret"}, "unix:/s x"),
         ("rediss://h?ssl_ca_certs=/ca.pem", {"host": "h", "tls": {"ssl_ca_certs": "/ca.pem"}}, "h:6379"),
+        (
+            "redis+sentinel://u:p%2Cw@a:1,[::1]:2,b/main/3?sentinel_username=s&sentinel_password=o%26k",
+            {
+                "username": "u",
+                "password": "p,w",
+                "sentinels": (("a", 1), ("::1", 2), ("b", 26379)),
+                "master": "main",
+                "db": 3,
+                "sentinel_username": "s",
+                "sentinel_password": "o&k",
+            },
+            "main@a:1,[::1]:2,b:26379/3",
+        ),
+        (
+            "rediss+sentinel://a/main?ssl_cert_reqs=none",
+            {"sentinels": (("a", 26379),), "master": "main", "tls": {"ssl_cert_reqs": "none"}},
+            "main@a:26379",
+        ),
     ],
 )
 def test_urls_are_read_as_redis_py_reads_them(url: str, expected: dict[str, Any], label: str) -> None:
@@ -28,7 +46,8 @@ def test_urls_are_read_as_redis_py_reads_them(url: str, expected: dict[str, Any]
     for name, value in {**defaults, "tls": None, **expected}.items():
         assert getattr(parsed, name) == value, name
     assert parsed.label == label
-    assert parsed.password is None or parsed.password not in repr(parsed) + label
+    for password in (parsed.password, parsed.sentinel_password):
+        assert password is None or password not in repr(parsed) + label
 
 
 @pytest.mark.parametrize(
@@ -42,6 +61,13 @@ def test_urls_are_read_as_redis_py_reads_them(url: str, expected: dict[str, Any]
         ("rediss://u:secret@h?ssl_check_hostname=maybe", "true or false"),
         ("rediss://u:secret@h?ssl_cert_reqs=some", "none, optional or required"),
         ("unix://u:secret@", "needs the path"),
+        ("redis+sentinel://u:secret@a:1,b:2", "name of the master is missing"),
+        ("redis+sentinel://u:secret@a:1,b:x/main", "Sentinel 2 is not host"),
+        ("redis+sentinel://u:secret@a:1,b:65536/main", "Sentinel 2 is not host"),
+        ("redis+sentinel://u:secret@a:1,/main", "Sentinel 2 is not host"),
+        ("redis+sentinel://u:secret@a/main/x", "a database is a number"),
+        ("redis+sentinel://a/main?ssl_cert_reqs=none", "no option 'ssl_cert_reqs'"),
+        ("http+sentinel://u:secret@a/main", "is none of"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_without_the_secret(url: str, why: str) -> None:
