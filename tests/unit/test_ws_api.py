@@ -6,9 +6,7 @@ import asyncio
 import json
 
 import pytest
-from lines import until
 from websockets.asyncio.server import serve
-from wire import HttpServer, reply
 
 from mdfeed import venues
 from mdfeed._feed import Feed
@@ -18,6 +16,8 @@ from mdfeed.governor import Governor, Purpose
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
 from mdfeed.ws_api import WsApi
+from tests.lines import until
+from tests.wire import HttpServer, reply
 
 VENUE = venues.get("binance-usdm")
 
