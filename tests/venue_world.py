@@ -16,8 +16,8 @@ from mdfeed.figures import Figures
 from mdfeed.governor import Governor
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
+from tests.faults.clock import VirtualLoop
 from tests.virtual import MS, World
-from tests.virtual_loop import VirtualLoop
 
 PEER = "192.0.2.1"
 
