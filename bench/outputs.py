@@ -15,7 +15,8 @@ def read(channel: str, payload: bytes) -> tuple[str, dict[str, Any]]:
     for extra in ("state", "seq"):
         fields.pop(extra, None)
     if channel.startswith("market_data:"):
-        fields.pop("last_update_id", None)
+        for extra in ("last_update_id", "quote_volume_24h", "open_24h", "change_24h", "vwap_24h", "trades_24h"):
+            fields.pop(extra, None)
     for side in ("bids", "asks"):
         if side in fields:
             fields[side] = [(float(price), qty) for price, qty in fields[side].items()]
