@@ -38,6 +38,7 @@ PURPOSES = (
     *(Purpose.SHADOW, Purpose.SHADOW),
 )
 UNSERVED_S = 2.0  # so long without any source, and the partial depth streams are asked for
+CALM_S = 5.0  # so long with every book full, and they are not needed any more
 LAST_PAUSE_S = 60.0  # between two attempts at a host that refuses us
 
 
@@ -129,6 +130,7 @@ class Snapshots:
         self._concurrency = concurrency
         self._poll_s = poll_s
         self._unserved_since_s: float | None = None
+        self._waiting_at_s = 0.0  # loop time at which a book was last without its full snapshot
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._kicked = asyncio.Event()
 
@@ -238,11 +240,12 @@ class Snapshots:
             return
         if any(not rung.trouble for rung in rungs):
             self._unserved_since_s = None
-            if (
-                self.partials
-                and not self._under_way
-                and not any(one.priority <= 5 for one in self._feed.wanted(now_ns))
-            ):
+            is_waiting = (
+                not self.partials or self._under_way or any(one.priority <= 5 for one in self._feed.wanted(now_ns))
+            )
+            if is_waiting:
+                self._waiting_at_s = now_s
+            elif now_s - self._waiting_at_s >= CALM_S:
                 self._ask_partials(())
             return
         if self._unserved_since_s is None:
