@@ -157,11 +157,11 @@ class Venue(ABC):
     @abstractmethod
     def parse_ticker(self, body: bytes) -> TickerRow: ...
 
-    def parse_klines(self, body: bytes) -> list[KlineRow]:
-        raise NotImplementedError
+    @abstractmethod
+    def parse_klines(self, body: bytes) -> list[KlineRow]: ...
 
-    def parse_agg_trades(self, body: bytes) -> list[TradeRow]:
-        raise NotImplementedError
+    @abstractmethod
+    def parse_agg_trades(self, body: bytes) -> list[TradeRow]: ...
 
     def stream(self, symbol: str, channel: str) -> str:
         """Name of one stream; all-market channels ("!...") are their own."""
