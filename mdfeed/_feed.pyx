@@ -74,7 +74,7 @@ cdef class Feed:
         cdef Track track = Track(symbol, self.publisher, FrameBuffer(self.budget), self.fuse,
                                  self._patience, self._max_levels)
         track.instrument = self.instruments.at(index)
-        track.clock_offset_ns = self._clock_offset_ns
+        track.set_clock_offset(self._clock_offset_ns)
         track.rescale(track.instrument.price_digits, track.instrument.qty_digits)
         while len(self._by_index) <= index:
             self._by_index.append(None)
@@ -147,7 +147,7 @@ cdef class Feed:
         cdef Track track
         self._clock_offset_ns = offset_ns
         for track in self.tracks.values():
-            track.clock_offset_ns = offset_ns
+            track.set_clock_offset(offset_ns)
 
     def take_least_delay(self):
         """The least receipt less event time of any frame since the last call, uncorrected; None without a frame."""

@@ -59,7 +59,7 @@ cdef class Trust:
     cdef int64_t _delay_ns                  # as the clocks say, uncorrected
     cdef Pulse _pulses[13]                  # by Kind
     cdef int64_t _ahead_ns                  # since when a bookTicker is beyond the book; 0: none is
-    cdef public int64_t clock_offset_ns     # the venue's clock less ours
+    cdef readonly int64_t clock_offset_ns   # the venue's clock less ours
     cdef bint _is_withdrawn
     cdef readonly uint64_t seq
     cdef readonly uint64_t bbo_seq
@@ -76,6 +76,7 @@ cdef class Trust:
     cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept
     # recv_ns 0: from REST, which says nothing about freshness.
     cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept
+    cdef void set_clock_offset(self, int64_t offset_ns) noexcept
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept
 
     cdef bint is_good(self) noexcept nogil      # LIVE or PROVED: may be published

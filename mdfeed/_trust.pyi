@@ -16,7 +16,8 @@ class Trust:
     window: Window
     volume_error: float
     resyncs: dict[str, int]
-    clock_offset_ns: int
+    @property
+    def clock_offset_ns(self) -> int: ...
     seq: int
     bbo_seq: int
     state_since_ns: int

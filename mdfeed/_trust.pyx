@@ -15,7 +15,7 @@ from mdfeed._publish import STATES
 SOURCES = ("rest", "ws_api", "depth20")
 
 cdef int64_t S = 1_000_000_000
-cdef int64_t AHEAD_NS = 60 * S      # a trade this far ahead of our clock is no 24 h figure's
+cdef int64_t AHEAD_NS = 60 * S      # a trade this far ahead of the venue's clock is no 24 h figure's
 cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict while diffs flow
 cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that is not good stay in sight
 cdef int64_t REPUBLISH_NS = 60 * S
@@ -86,8 +86,9 @@ cdef class Trust:
         if not is_new or (message.kind != K_AGG_TRADE and self.agg_trades.last_id):
             return False
         # A time far ahead would push a whole day out of the window.
-        if message.trade.ts_trade <= recv_ns + AHEAD_NS:
-            self.window.add(message.trade.ts_trade, message.trade.price, message.trade.qty, message.trade.fills)
+        if message.trade.ts_trade <= recv_ns + self.clock_offset_ns + AHEAD_NS:
+            self.window.add(message.trade.ts_trade, message.trade.price, message.trade.qty, message.trade.fills,
+                            recv_ns + self.clock_offset_ns)
         self._publisher.trade(self.instrument, &message.trade, message.trade.ts_trade, recv_ns)
         return True
 
@@ -108,6 +109,14 @@ cdef class Trust:
         self.window.day(theirs.close_ts, &ours)
         if ours.is_known and theirs.volume > 0:
             self.volume_error = (<double>ours.volume - <double>theirs.volume) / <double>theirs.volume
+
+    cdef void set_clock_offset(self, int64_t offset_ns) noexcept:
+        # Figures that were kept by a clock which was not the venue's start over, unknown.
+        if not -AHEAD_NS <= offset_ns - self.clock_offset_ns <= AHEAD_NS:
+            self.window = Window(self.book.price_digits, self.book.qty_digits)
+            self._is_seeded = False
+            self._ticker_ts = 0
+        self.clock_offset_ns = offset_ns
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
         """More digits for everything of this symbol, without loss; BAD when something does not fit."""
@@ -199,7 +208,7 @@ cdef class Trust:
         quote.seq = self.seq
         quote.has_last = tape.count > 0
         quote.last_price = tape.last_price
-        self.window.day(now_ns, &quote.day)
+        self.window.day(now_ns + self.clock_offset_ns, &quote.day)      # trades have the venue's times
         self._publisher.book(&quote, self.book)
 
     cdef void age(self, int64_t now_ns) noexcept:

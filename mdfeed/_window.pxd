@@ -24,6 +24,7 @@ cdef class Window:
     cdef Minute *_ring                  # minute m is at m % MINUTES; NULL until the first trade
     cdef int64_t _newest                # minute: the ring holds (_newest - MINUTES, _newest]
     cdef int64_t _own_from              # ns: from here on the ring is complete; 0 before the first trade or seed
+    cdef int64_t _heard_from            # ns: and from here on that is known
     cdef Minute _total                  # of the ring; extremes valid unless _is_stale
     cdef bint _is_stale
     cdef Minute _prior                  # what a seed says of the time before _own_from
@@ -34,8 +35,8 @@ cdef class Window:
     cdef bint _is_prior_quote_known
     cdef int64_t _last_ts
     cdef int64_t _last_price            # 0: none seen
-    # `fills`: matches in it, as the venue's own figures count them.
-    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty, int64_t fills) noexcept nogil
+    # `fills`: matches in it, as the venue's own figures count them. `now_ns`: when it came, by the venue's clock.
+    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty, int64_t fills, int64_t now_ns) noexcept nogil
     # The venue's own rolling window, from ticker/24hr or @ticker.
     cdef void seed_ticker(self, const Ticker *ticker) noexcept nogil
     cdef void day(self, int64_t now_ns, Day *out) noexcept nogil

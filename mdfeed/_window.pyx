@@ -117,7 +117,7 @@ cdef class Window:
                 if minute.low_price < self._total.low_price:
                     self._total.low_price = minute.low_price
 
-    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty, int64_t fills) noexcept nogil:
+    cdef void add(self, int64_t ts_ns, int64_t price, int64_t qty, int64_t fills, int64_t now_ns) noexcept nogil:
         cdef int64_t number = ts_ns // MINUTE_NS
         cdef Minute *minute
         cdef i128 quote = <i128>price * qty
@@ -141,6 +141,9 @@ cdef class Window:
             return
         if self._own_from == 0:
             self._own_from = ts_ns
+            # An old trade that comes late, or another day's capture that is played back, says nothing of what was
+            # traded between its time and now.
+            self._heard_from = max(ts_ns, now_ns - MINUTE_NS)
         minute = &self._ring[number % MINUTES]
         if minute.count == 0:
             minute.open_price = minute.high_price = minute.low_price = price
@@ -189,7 +192,7 @@ cdef class Window:
             self._last_price = last_price
         self._is_seeded = True
         if self._own_from == 0:
-            self._own_from = close_ts
+            self._own_from = self._heard_from = close_ts
         elif self._own_from <= open_ts:
             return
         self._covered_to = close_ts
@@ -231,7 +234,7 @@ cdef class Window:
             number = self._covered_to // MINUTE_NS
         start = (number - MINUTES + 1) * MINUTE_NS
         memset(out, 0, sizeof(Day))
-        out.is_known = out.is_quote_known = self._is_seeded or 0 < self._own_from <= start + MINUTE_NS
+        out.is_known = out.is_quote_known = self._is_seeded or 0 < self._heard_from <= start + MINUTE_NS
         if not out.is_known:
             return
         out.volume = self._total.volume
@@ -286,9 +289,12 @@ cdef class Window:
         self.qty_digits = qty_digits
         return OK
 
-    def add_trade(self, ts_ns: int, price: int, qty: int, fills: int = 1) -> None:
-        """A market trade of `fills` matches, scaled; in any order. One that a seed covers already changes no sum."""
-        self.add(ts_ns, price, qty, fills)
+    def add_trade(self, ts_ns: int, price: int, qty: int, fills: int = 1, now_ns: int = 0) -> None:
+        """A market trade of `fills` matches, scaled; in any order. One that a seed covers already changes no sum.
+
+        `now_ns` is when it came, by the venue's clock; 0: in its own time.
+        """
+        self.add(ts_ns, price, qty, fills, now_ns)
 
     def seed(self, open: int, high: int, low: int, volume: int, quote_volume: int, count: int, open_ts: int,
              close_ts: int, last: int = 0) -> None:
@@ -342,7 +348,7 @@ cdef class Window:
         # Complete from the first row on, if the rows reach what was complete before.
         if self._own_from == 0 or max((last + 1) * MINUTE_NS, <int64_t>closed_to_ns + 1) >= self._own_from:
             if self._own_from == 0 or first * MINUTE_NS < self._own_from:
-                self._own_from = first * MINUTE_NS
+                self._own_from = self._heard_from = first * MINUTE_NS
             self._prior_to = min(self._prior_to, self._own_from)
 
     def grow_digits(self, price_digits: int, qty_digits: int) -> None:

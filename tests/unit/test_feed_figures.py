@@ -66,3 +66,31 @@ def test_missed_trades_are_made_good_by_the_venues_ticker():
     assert track.tape.missing > 0
     world.feed.receive(world.lines[0], ticker_frame(world, "7000.0", "430000000", world.now_ns), world.now_ns)
     assert last_market_data(world)["volume_24h"] == pytest.approx(7000.0, rel=1e-2)
+
+
+def shifted(frame, by_ns):
+    """The same frame of a venue whose clock stands elsewhere."""
+    wrapped = json.loads(frame)
+    for key in ("E", "T"):
+        if key in wrapped["data"]:
+            wrapped["data"][key] += by_ns // MS
+    return json.dumps(wrapped).encode()
+
+
+@pytest.mark.parametrize("venue_ahead_s", [-2 * 365 * 86_400, -3600, 3600])
+def test_the_24_hours_are_the_venues(venue_ahead_s):
+    world, by_ns = World(), venue_ahead_s * 10**9
+    world.spoil = lambda line, time_ns, stream, frame: ((0, shifted(frame, by_ns)),)
+    world.run(3)
+    # While the venue's clock is unknown, trades of another year are not taken for a day without trades.
+    assert last_market_data(world)["volume_24h"] is None
+    world.feed.clock_offset_ns = by_ns
+    ticker = ticker_frame(world, "5000.0", "309000000", world.now_ns + by_ns)
+    world.feed.receive(world.lines[0], ticker, world.now_ns)
+    before = float(world.feed.tracks["BTCUSDT"].trade_summary()["qty"])
+    world.run(5)
+    said = last_market_data(world)
+    traded = float(world.feed.tracks["BTCUSDT"].trade_summary()["qty"]) - before
+    assert traded > 0
+    assert said["volume_24h"] == pytest.approx(5000.0 + traded, rel=1e-3)
+    assert (said["high_24h"], said["low_24h"]) == (62500.0, 60100.0)

@@ -225,3 +225,14 @@ def test_vwap() -> None:
     window.add_trade(START + 1, 10_000, 1000)
     window.add_trade(START + 2, 20_000, 3000)
     assert window.vwap(START) == 175.0
+
+
+def test_an_old_trade_makes_nothing_known() -> None:
+    window = Window(1, 3)
+    window.add_trade(START - 3 * DAY, 100, 5, now_ns=START)
+    assert window.figures(START) is None
+    window.add_trade(START, 110, 5, now_ns=START)
+    assert window.figures(START + DAY - 3 * MINUTE) is None
+    figures = window.figures(START + DAY)
+    assert figures is not None
+    assert (figures["open"], figures["high"], figures["volume"]) == (110, 110, 5)
