@@ -1,4 +1,4 @@
-"""mdfeed.serve's limit of descriptors, in processes of their own: a hard limit never rises again."""
+"""What mdfeed.serve sets for its process, in processes of their own: a hard limit never rises again."""
 
 from __future__ import annotations
 
@@ -36,3 +36,14 @@ def test_the_soft_limit_of_descriptors_is_raised(soft: int, hard: int, then: int
     command = [sys.executable, "-c", SCRIPT, str(soft), str(hard)]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.split() == [str(then), str(hard)]
+
+
+def test_the_collector_does_not_go_through_what_stands() -> None:
+    script = (
+        "import gc; from mdfeed.serve import exempt_from_collection; exempt_from_collection(); "
+        "print(gc.get_freeze_count(), len(gc.get_objects()))"
+    )
+    command = [sys.executable, "-c", script]
+    frozen, watched = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert int(frozen) > 10_000
+    assert int(watched) < 100
