@@ -42,22 +42,35 @@ cdef class Track(Seat):
         cdef const Update *update = &message.update
         cdef Slot *slot = self.slots.of(line)
         cdef int64_t line_id = slot.last_id
+        cdef bint is_newer = message.ts_event > slot.newest_ts
         cdef Status status
         self._touch(message, recv_ns)
         self._has_diffs = True
         self._is_lineless = False
-        slot.last_id = update.last_id
+        slot.last_id = self._newest_id = update.last_id
         slot.last_ns = recv_ns
+        if is_newer:
+            slot.newest_ts = message.ts_event
         if self.is_syncing():
+            # A straggler is older in both; ids that have started over come with new times on each line that they
+            # reach, and what is held of the old ones would never chain to a snapshot.
+            if is_newer and update.last_id < line_id:
+                self.buffer.clear()
             if self._state == S_COLD:
                 self.enter(S_SYNCING, b"start", recv_ns)
             self._hold(line, data, size, recv_ns)
             return False
         if self._is_shadowing:
             self._hold(line, data, size, recv_ns)
+        if slot.old_run and update.prev_id == line_id and update.prev_id < self.book.last_id < update.last_id:
+            # This line's ids have started over and are about to reach the book's: the next would apply by chance.
+            self.suspect(b"ids_restarted", recv_ns, False)
+            self._hold(line, data, size, recv_ns)
+            return False
         status = self.book.apply(update)
         slot.diffs += 1
-        slot.delay_ns += recv_ns - message.ts_event
+        if message.ts_event:
+            slot.delay_ns += recv_ns - message.ts_event
         if status == APPLIED:
             slot.wins += 1
             if line_id and update.prev_id < line_id:
@@ -147,11 +160,11 @@ cdef class Track(Seat):
             return
         # What is held no longer chains once a frame is missing: all of it goes, and it starts over.
         self.buffer.clear()
-        self._publisher.event(recv_ns, self.symbol, "buffer_full")
         self.drop_shadow(recv_ns)
         if self._parked_ns:
             self.gaps += 1
             self.suspect(b"buffer_full", recv_ns, False)
+        self._publisher.event(recv_ns, self.symbol, "buffer_full")
 
     # ---- snapshots
 
@@ -176,6 +189,8 @@ cdef class Track(Seat):
 
     cdef void unpark(self, int64_t now_ns) noexcept:
         """Held diffs were fed again: the gap is closed when nothing is left of them."""
+        if self.book.last_id == 0:
+            self.suspect(b"no_memory", now_ns, False)
         if self.buffer.count == 0:
             self._parked_ns = 0
         if self.is_good() and not self.book.is_crossed():
@@ -199,11 +214,12 @@ cdef class Track(Seat):
             return
         self._opened_ns = 0
         self._is_lineless = True
+        self._newest_id = 0
         self.drop_shadow(now_ns)
         if self._parked_ns:
             self.gaps += 1
             self.suspect(b"gap", now_ns, False)
-        elif self.is_good():
+        elif self.is_good() or self._state == S_STALE:
             self.enter(S_STALE, b"line_lost", now_ns)
         elif self.is_syncing():
             self.buffer.clear()     # what comes after a reconnect does not chain to it

@@ -59,7 +59,9 @@ def _venue_of(record: Record) -> str | None:
     if record.kind == CONNECT:
         host = urlsplit(payload.decode("utf-8", "replace")).hostname or ""
         return next((venue for start, venue in _HOSTS if host.startswith(start)), None)
-    if record.kind != FRAME or b'"s":' not in payload:
+    payload = payload.replace(b": ", b":").replace(b", ", b",")  # some recorders write their own JSON
+    # Others speak alike (Gate.io's `depthUpdate`), but in an envelope that names a channel.
+    if record.kind != FRAME or b'"s":' not in payload or b'"channel":' in payload:
         return None
     is_diff = b'"e":"depthUpdate"' in payload
     if b'"pu":' in payload if is_diff else b'"e":"bookTicker"' in payload:
@@ -94,7 +96,12 @@ def run(
         raise UsageError(f"--venue: no such venue: {venue!r}; there are {', '.join(venues.names())}")
     session = Session(open_capture(path) for path in files)
     venue = venue or find_venue(session.captures)
-    options: dict[str, Any] = {"symbols": symbols, "start_ns": start_ns, "end_ns": end_ns, "to_update_id": to_update_id}
+    options: dict[str, Any] = {
+        "symbols": [symbol.upper() for symbol in symbols],
+        "start_ns": start_ns,
+        "end_ns": end_ns,
+        "to_update_id": to_update_id,
+    }
     with _progress(session.captures) as show:
         player, dropped = asyncio.run(_play(session, venue, sink, speed, show, options))
     report = player.report()
