@@ -87,7 +87,7 @@ cdef class Feed:
         cdef Track track = self.tracks.pop(symbol)
         self.instruments.remove(symbol)
         self._by_index[track.instrument.index] = None
-        self.publisher.withdraw(track.instrument)
+        track.leave()
         self.publisher.event(now_ns, symbol, "removed")
 
     def attach(self, outbox):

@@ -39,6 +39,8 @@ cdef class Trust:
         self._patience = patience
         self._reason = b"start"
         memset(&self._bbo, 0, sizeof(Bbo))
+        # Within one epoch: a symbol that comes back goes on counting, or its consumers would take it for old.
+        self.seq, self.bbo_seq = publisher.seqs.pop(symbol, (0, 0))
 
     # ---- what comes beside the book
 
@@ -233,6 +235,11 @@ cdef class Trust:
                 self.publish(now_ns)
         elif self._is_withdrawn:
             self._publisher.withdraw(self.instrument)
+
+    def leave(self):
+        """The symbol is not followed any more: its key goes, its counts stay for when it comes back."""
+        self._publisher.withdraw(self.instrument)
+        self._publisher.seqs[self.symbol] = (self.seq, self.bbo_seq)
 
     def finish(self):
         """End of input: what waits for a verdict gets none."""
