@@ -319,7 +319,7 @@ cdef class Feed:
             limit = max(message.update.n_bids, message.update.n_asks)
         if track.is_syncing():
             return self._join(track, &message, limit, origin, recv_ns)
-        if track.state == "STALE" and track.reason == "silent" and limit < self.snapshot_limit:
+        if track.is_doubted() and limit < self.snapshot_limit:
             return "quiet" if track.is_quiet_at(message.update.last_id, recv_ns) else "resync"
         return self._shade(track, &message, limit, origin, recv_ns)
 

@@ -150,8 +150,8 @@ cdef class Seat(Trust):
             return (self.reason, first_limit, 1)
         if self._state == S_COLD and self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS:
             return ("start", first_limit, 2)
-        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
-            return ("silent", CHECK_LIMIT, 3)
+        if self.is_doubted():
+            return (self.reason, CHECK_LIMIT, 3)
         if not self.is_seated() or self.shadow is not None or not self._has_diffs or self._parked_ns:
             return None
         if self.is_blind():
@@ -206,10 +206,15 @@ cdef class Seat(Trust):
         if self._is_in_flight and now_ns - self._requested_ns > IN_FLIGHT_NS:
             self.snapshot_failed("no answer", now_ns)
 
+    cdef bint is_doubted(self) noexcept nogil:
+        return self._state == S_STALE and (strcmp(self._reason, b"silent") == 0
+                                           or strcmp(self._reason, b"line_silent") == 0)
+
     def is_quiet_at(self, int64_t last_id, int64_t now_ns):
         """The cheap snapshot's answer to silence: True when the book has missed nothing, and then it is good again."""
         self._is_in_flight = False
         if last_id != self.book.last_id or self._is_lineless:
+            self._is_depth_silent = not self._is_lineless
             self.suspect(b"silent", now_ns, False)
             return False
         self.last_frame_ns = now_ns

@@ -8,7 +8,6 @@ from mdfeed._types cimport *
 
 cdef class Track(Seat):
     cdef readonly Slots slots               # what each line has brought
-    cdef bint _is_depth_silent              # not told yet: no diffs, though bookTicker shows that there are some
     cdef readonly int64_t stale
     cdef readonly int64_t gaps
     cdef readonly int64_t overlaps

@@ -241,6 +241,10 @@ cdef class Track(Seat):
                 self.suspect(b"depth_silent", now_ns, False)
         if self.is_good() and now_ns - self.last_frame_ns > self.patience_ns():
             self.enter(S_STALE, b"silent", now_ns)
+        # A symbol may have nothing to say on the line that has come for the lost one: a contract that is halted.
+        if self._state == S_STALE and not self._is_lineless and strcmp(self._reason, b"line_lost") == 0:
+            if now_ns - max(self._opened_ns, self._pulses[<int>K_DIFF].last_ns) > self.patience_ns():
+                self.enter(S_STALE, b"line_silent", now_ns)
         self.expire_request(now_ns)
         self.age(now_ns)
 
