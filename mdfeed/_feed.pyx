@@ -64,7 +64,7 @@ cdef class Feed:
         self._line_names = {}
         self._bad_told_ns = -TELL_BAD_NS
         self._least_delay_ns = INT64_MAX
-        self._races, self._last_seqs = {}, {}
+        self._races = {}
 
     # ---- symbols
 
@@ -76,7 +76,7 @@ cdef class Feed:
         track.instrument = self.instruments.at(index)
         track.set_clock_offset(self._clock_offset_ns)
         track.rescale(track.instrument.price_digits, track.instrument.qty_digits)
-        track.begin(price_digits, qty_digits, *self._last_seqs.pop(symbol, (0, 0)))
+        track.begin(price_digits, qty_digits)
         while len(self._by_index) <= index:
             self._by_index.append(None)
         self._by_index[index] = track
@@ -87,10 +87,9 @@ cdef class Feed:
         """Stop following a symbol: its key is withdrawn, its frames are ignored from now on."""
         cdef Track track = self.tracks.pop(symbol)
         self.instruments.remove(symbol)
-        self._last_seqs[symbol] = (track.seq, track.bbo_seq)    # the epoch goes on, and so must they
         self._by_index[track.instrument.index] = None
         track.enter(S_COLD, b"removed", now_ns)
-        self.publisher.withdraw(track.instrument)
+        track.leave()
         self.publisher.event(now_ns, symbol, "removed")
 
     def attach(self, outbox):

@@ -7,6 +7,7 @@ from mdfeed._types cimport *
 cdef class Publisher:
     cdef readonly list outboxes
     cdef readonly int32_t depth
+    cdef readonly dict seqs                 # symbol -> (seq, bbo_seq) of those that are not followed any more
     cdef readonly object events             # deque of Event, oldest first; the world takes them
     cdef readonly int64_t failures          # publications that an outbox had no memory for
     cdef Level *_bids

@@ -21,6 +21,7 @@ class Publisher:
     outboxes: list[Outbox]
     depth: int
     events: deque[Event]
+    seqs: dict[str, tuple[int, int]]
     failures: int
     def __init__(self, outboxes: Iterable[Outbox], depth: int) -> None: ...
     def event(self, at_ns: int, symbol: str, kind: str, **detail: Any) -> None:

@@ -33,6 +33,7 @@ cdef class Publisher:
         self.outboxes = list(outboxes)
         self.depth = depth
         self.events = deque(maxlen=EVENTS_KEPT)
+        self.seqs = {}
         self._bids = <Level *>calloc(<size_t>depth + 1, sizeof(Level))
         self._asks = <Level *>calloc(<size_t>depth + 1, sizeof(Level))
         if self._bids == NULL or self._asks == NULL:

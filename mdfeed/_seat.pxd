@@ -14,6 +14,7 @@ cdef class Seat(Trust):
     cdef Source _shadow_source
     cdef int64_t _seated_ns                 # when a snapshot took over last
     cdef bint _has_diffs
+    cdef bint _is_depth_silent              # not told yet: no diffs, though something shows that there are some
     cdef bint _is_lineless                  # the last line that carried the diffs is gone
     cdef bint _is_shadowing                 # diffs are also held, for a shadow that was asked for
     cdef bint _is_in_flight
@@ -33,6 +34,8 @@ cdef class Seat(Trust):
     # Whether this partial depth is to seat the book (or a shadow): nothing better has come.
     cdef bint wants_partial(self, const Update *update) noexcept
     cdef void start_shadow(self, int32_t limit, Source source)
+    cdef void see_again(self, int64_t now_ns) noexcept
+    cdef bint is_seated(self) noexcept nogil    # good, or so but for its top: a shadow may take over
     cdef str place_shadow(self, int64_t now_ns, Status status)
     cdef str settle_shadow(self, int64_t now_ns, Status status)
     cdef void drop_shadow(self, int64_t now_ns) noexcept

@@ -23,8 +23,8 @@ class Seat(Trust):
     def __init__(
         self, symbol: str, publisher: Any, buffer: FrameBuffer, fuse: Any, patience: int, max_levels: int
     ) -> None: ...
-    def begin(self, price_digits: int, qty_digits: int, seq: int, bbo_seq: int) -> None:
-        """The digits that are known from elsewhere, and the sequence numbers to go on from."""
+    def begin(self, price_digits: int, qty_digits: int) -> None:
+        """The digits that are known from elsewhere."""
 
     def want(self, now_ns: int, limit: int, first_limit: int) -> tuple[str, int, int] | None:
         """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is.

@@ -30,6 +30,9 @@ class Trust:
     def refresh(self, now_ns: int) -> None:
         """Say everything again: for a sink that has come (back)."""
 
+    def leave(self) -> None:
+        """The symbol is not followed any more: its key goes, its counts stay for when it comes back."""
+
     def finish(self) -> None:
         """End of input: what waits for a verdict gets none."""
 

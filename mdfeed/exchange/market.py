@@ -18,7 +18,7 @@ from mdfeed.exchange.flow import Flow
 from mdfeed.exchange.matching import ASK, BID, Fill, OrderBook
 from mdfeed.exchange.profiles import Profile, profile_for
 from mdfeed.exchange.streams import Channel, parse_stream
-from mdfeed.exchange.tape import AGG_WINDOW_MS, AggTrade, Tape
+from mdfeed.exchange.tape import AGG_WINDOW_MS, AGGS_MAX, AggTrade, Tape
 from mdfeed.exchange.truth import TrueBook, Truth
 from mdfeed.exchange.voices import (
     MS,
@@ -68,6 +68,7 @@ class Listing:
             draw.randrange(10**9, 6 * 10**9),
             draw.randrange(10**8, 2 * 10**9),
             f"{seed}:{profile.symbol}:past",
+            min(AGGS_MAX, changes_max // 8),  # of many instruments fewer, as of their changes
         )
         self.truth = Truth(profile, FIRST_ID, changes_max)
         self.truth.note(FIRST_ID, self.book.changes)
@@ -81,6 +82,7 @@ class Listing:
         self.aggs: list[TradeVoice] = []
         self.forced: list[ForceVoice] = []
         self.is_listed = True
+        self.is_halted = False
 
     def voices(self, voice: Voice) -> list[Voice] | None:
         """The list that `voice` is told of changes through; None for one that speaks by the clock alone."""
@@ -106,7 +108,10 @@ class Listing:
 
 
 class Market:
-    """`symbols` at `rate` order events/s each; `levels` a side are seeded: 1,200, or fewer from 42 symbols on."""
+    """`symbols` at `rate` order events/s each; `levels` a side are seeded: 1,200, or fewer from 42 symbols on.
+
+    `changes_max` level changes an instrument are remembered by its truth: 262,144, or fewer from 8 symbols on.
+    """
 
     def __init__(
         self,
@@ -117,12 +122,14 @@ class Market:
         start_ns: int = START_NS,
         levels: int | None = None,
         profiles: Sequence[Profile] = (),
+        changes_max: int | None = None,
     ) -> None:
         given = {profile.symbol: profile for profile in profiles}
         count = max(1, len(symbols))
         if levels is None:
             levels = min(LEVELS_A_SIDE, max(100, _LEVELS_IN_ALL // count))
-        changes_max = min(262_144, max(16_384, _CHANGES_IN_ALL // count))
+        if changes_max is None:
+            changes_max = min(262_144, max(16_384, _CHANGES_IN_ALL // count))
         self.now_ns = start_ns
         self.last_id = FIRST_ID
         self.events = 0
@@ -162,10 +169,17 @@ class Market:
 
     def book_at(self, symbol: str, said_id: int) -> TrueBook:
         """The full book at an id as the venue said it, before or after whatever restart. Raises LookupError."""
+        return self._listings[symbol].truth.book_at(self._own_id(symbol, said_id))
+
+    def best_at(self, symbol: str, said_id: int, count: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The best `count` levels of each side, (ticks, steps), at an id as the venue said it. Raises LookupError."""
+        return self._listings[symbol].truth.best_at(self._own_id(symbol, said_id), count)
+
+    def _own_id(self, symbol: str, said_id: int) -> int:
         era = (FIRST_ID - said_id + _ERA_IDS // 2 - 1) // _ERA_IDS
         if not 0 <= era < len(self._eras):
             raise LookupError(f"{symbol}: id {said_id} was never said")
-        return self._listings[symbol].truth.book_at(said_id + self._eras[era])
+        return said_id + self._eras[era]
 
     def tape(self, symbol: str) -> Tape:
         """What a symbol has traded. KeyError for an unknown symbol."""
@@ -194,6 +208,11 @@ class Market:
 
     # ---- what happens to a venue
 
+    def set_rate(self, rate: float) -> None:
+        """From the next event of each instrument on, `rate` (above 0) events/s."""
+        for listing in self._listings.values():
+            listing.flow.rate = rate
+
     def restart_ids(self) -> None:
         """The venue's update ids start over, below all that were ever said; books and trades go on."""
         self._eras.append(self.last_id - FIRST_ID + len(self._eras) * _ERA_IDS)
@@ -205,6 +224,10 @@ class Market:
         voices = [voice for voice in self._voices.values() if voice.channel.symbol == symbol]
         self._listings[symbol].refine(voices)
 
+    def halt(self, symbol: str, is_halted: bool) -> None:
+        """The symbol trades no more for now: its book stands, and REST shows it."""
+        self._listings[symbol].is_halted = is_halted
+
     def delist(self, symbol: str) -> None:
         """The symbol trades no more, and REST knows it no more."""
         self._listings[symbol].is_listed = False
@@ -213,9 +236,15 @@ class Market:
         """The price in ticks that the symbol's orders come around."""
         return self._listings[symbol].flow.reference
 
+    def top(self, symbol: str) -> tuple[int, int, int, int]:
+        """Best bid and its quantity, best ask and its quantity, now; an empty side is 0, 0."""
+        return self._listings[symbol].book.top()
+
     def place(self, symbol: str, side: int, price: int) -> None:
         """An order of somebody at `price` ticks, however far from the market."""
         listing = self._listings[symbol]
+        if listing.is_halted:
+            return
         self._tell(listing, side, listing.flow.place(listing.book, side, price), self.now_ns)
 
     def time_ms(self, now_ms: int) -> int:
@@ -305,6 +334,9 @@ class Market:
 
     def _act(self, listing: Listing, now_ns: int) -> None:
         if not listing.is_listed:
+            return
+        if listing.is_halted:
+            self._push(now_ns + listing.flow.gap_ns(), _ACT, listing)
             return
         self.events += 1
         side, fills = listing.flow.act(listing.book)

@@ -7,36 +7,37 @@ a virtual clock, with the venue's answers in the place of its sockets.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from email.utils import formatdate
-from functools import lru_cache
 
 from mdfeed import venues
+from mdfeed._clock import SlewedClock
+from mdfeed.backfill import Backfill
 from mdfeed.exchange.faults import Asked
 from mdfeed.exchange.market import START_NS
 from mdfeed.exchange.profiles import Profile, profile_for
 from mdfeed.exchange.rest import Desk
-from mdfeed.exchange.script import Script
 from mdfeed.exchange.weight import Scales
 from mdfeed.refusals import Backoff, of_status
 from mdfeed.rest import Rest
+from mdfeed.session import Patience
 from mdfeed.snapshots import Snapshots
 from tests.faults.clock import VirtualLoop
+from tests.faults.stir import Stirred
 from tests.virtual import MS, S, World
 
 PEER = "192.0.2.1"
+DEAF_NS = round(Patience().deaf_s * S)
 
 
 class VirtualRest(Rest):
     """Rest with the venue's desk in the place of its sockets."""
 
     def __init__(self, world: FaultWorld) -> None:
-        super().__init__("http://venue.invalid", now_ns=lambda: world.now_ns + world.skew_ns)
+        super().__init__("http://venue.invalid", now_ns=lambda: world.ours(world.now_ns))
         self._world = world
 
     async def _exchange(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -55,39 +56,49 @@ class VirtualRest(Rest):
 
 
 class FaultWorld(World):
-    """`script` holds the faults. Every published book is compared; `counts` says what was."""
+    """`script` holds the faults. Everything that is published is compared; `comparer` says what was."""
 
     def __init__(self, symbols: Sequence[str], *, lines: int = 1, seed: int = 1, **options: object) -> None:
-        self.script = Script()
+        self.script = Stirred()
         self.connects: list[tuple[int, int]] = []  # (time, line) of accepted connections
         self.requests: dict[str, list[int]] = defaultdict(list)  # symbol -> times of its snapshot requests
+        self.wall_ahead_ns = 0  # of this machine's clock against the venue's: it may be set at any moment
+        self._clock = SlewedClock(START_NS, START_NS)
+        self._next_look_ns = 0
+        self._unheard: dict[int, int] = {}  # line -> when it is given up, unless a frame comes
         self._draw = random.Random(f"{seed}:lines")
+        random.seed(seed)  # what the product draws, its pauses, comes again with the seed
         profiles = [busy(symbol) for symbol in symbols]
         super().__init__(symbols, lines=lines, seed=seed, seam=self.script, profiles=profiles, **options)
+        self.trade_ids = {}
+        self.step_ns = 20 * MS
         self._line_count = lines
         self.loop = VirtualLoop()
         self.desk = Desk(self.market, lambda: self.now_ns, Scales())
         self.rest = VirtualRest(self)
         venue = venues.get("binance-usdm")
         self.snapshots = Snapshots(
-            self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.now_ns + self.skew_ns
+            self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.ours(self.now_ns)
         )
-        self.serving = self.loop.create_task(self.snapshots.run())
-        self.trades_published = 0
-        self.trades_twice = 0
-        self._trades_seen: dict[str, set[int]] = {symbol: set() for symbol in symbols}
-        self.trade_ids = {}
+        self.backfill = Backfill(self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.ours(self.now_ns))
+        self.serving = [self.loop.create_task(part.run()) for part in (self.snapshots, self.backfill)]
 
     def end(self) -> None:
         """Nothing of the event loop stays behind."""
-        self.serving.cancel()
+        for task in self.serving:
+            task.cancel()
         self.loop.advance(self.loop.time() + 0.001)
         self.loop.close()
+
+    def ours(self, time_ns: int) -> int:
+        """What the Service hands in: time that follows this machine's clock, on a steady one."""
+        return self._clock.now_ns(time_ns)
 
     # ---- lines that come back
 
     def open(self, number: int) -> int:
         self.connects.append((self.now_ns, number))
+        self._unheard[number] = self.now_ns + DEAF_NS
         return super().open(number)
 
     def lose(self, number: int) -> None:
@@ -106,60 +117,38 @@ class FaultWorld(World):
             headers = {name.lower(): value for name, value in answer.headers.items()}
             self._come_back(number, backoff, backoff.wait_s(of_status(answer.status, headers, answer.body)))
 
+    def _deliver(self, number: int, line: int, frame: bytes, time_ns: int) -> None:
+        self._unheard.pop(number, None)
+        super()._deliver(number, line, frame, time_ns)
+
     # ---- the governor's turn
 
     def note_request(self, path: str) -> None:
-        symbol = path.partition("symbol=")[2].partition("&")[0]
-        self.requests[symbol].append(self.now_ns)
+        if "/depth?" in path:
+            self.requests[path.partition("symbol=")[2].partition("&")[0]].append(self.now_ns)
 
     def _work(self, now_ns: int) -> None:
         if now_ns >= self._next_tick_ns:
             self._next_tick_ns = now_ns + 250 * MS
-            self.feed.tick(now_ns + self.skew_ns)
+            self.feed.tick(self.ours(now_ns))
+        if now_ns >= self._next_look_ns:
+            self._next_look_ns = now_ns + S
+            self._clock.follow(now_ns + self.wall_ahead_ns, now_ns)
+            for number in [number for number, until_ns in self._unheard.items() if now_ns >= until_ns]:
+                del self._unheard[number]
+                if number in self.lines:
+                    self.lose(number)
         self.loop.advance((now_ns - START_NS) / 1e9)
-        if self.serving.done():
-            self.serving.result()
+        for task in self.serving:
+            if task.done():
+                task.result()
 
     # ---- what was published
 
     def check(self) -> None:
+        comparer = self.comparer
         for kind, symbol, payload in self.collector.take():
-            if kind == "orderbook":
-                self._compare(symbol, json.loads(payload, parse_float=str, parse_int=str))
-            elif kind == "trades":
-                self._note_trade(symbol, json.loads(payload)["trade_id"])
-
-    def _compare(self, symbol: str, book: dict) -> None:
-        truth = self.market.book_at(symbol, int(book["last_update_id"]))
-        self.books_compared += 1
-        profile = truth.profile
-        tick, digits, step, qty_digits = (
-            profile.tick_units,
-            profile.price_digits,
-            profile.step_units,
-            profile.qty_digits,
-        )
-        for side, own in (("bids", truth.bids), ("asks", truth.asks)):
-            # Payloads ascend by price on both sides.
-            shown = list(book[side].items())
-            prices = sorted(own, reverse=side == "bids")[: len(shown)]
-            if side == "bids":
-                prices.reverse()
-            exact = [
-                (plain_units(price * tick, digits), plain_units(own[price] * step, qty_digits)) for price in prices
-            ]
-            assert shown == exact, f"{symbol} {side} at {book['last_update_id']}"
-            self.levels_compared += len(shown)
-
-    def _note_trade(self, symbol: str, trade_id: int) -> None:
-        self.trades_published += 1
-        seen = self._trades_seen[symbol]
-        self.trades_twice += trade_id in seen
-        seen.add(trade_id)
-
-    def trades_missing(self) -> int:
-        """Aggregate trades between the first and the last published one of a symbol that were not published."""
-        return sum(max(seen) - min(seen) + 1 - len(seen) for seen in self._trades_seen.values() if seen)
+            assert comparer.take(kind, symbol, payload), comparer.wrong
 
     def trades_counted_missing(self) -> int:
         """What the heart says of it."""
@@ -178,10 +167,3 @@ class FaultWorld(World):
 def busy(symbol: str) -> Profile:
     """An instrument whose top changes several times a second at modest rates: a proof needs a bookTicker."""
     return replace(profile_for(symbol), reach_ticks=1.5)
-
-
-@lru_cache(maxsize=500_000)
-def plain_units(units: int, digits: int) -> str:
-    """`units` * 10**-digits as payloads write it: no trailing zeros, one fraction digit at least."""
-    text = format(Decimal(units).scaleb(-digits).normalize(), "f")
-    return text if "." in text else text + ".0"
