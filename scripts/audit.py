@@ -56,7 +56,9 @@ def main(pins: list[Path], tool: list[str], timeout_s: float = TIMEOUT_S) -> int
     skipped = sorted({row["name"] for row in rows if "vulns" not in row})
     if skipped:
         print(f"audit: not known there: {', '.join(skipped)}")
-    print(f"audit: {len({row['name'] for row in rows}) - len(skipped)} packages asked for, {len(found)} vulnerabilities")
+    print(
+        f"audit: {len({row['name'] for row in rows}) - len(skipped)} packages asked for, {len(found)} vulnerabilities"
+    )
     return 1 if found else 0
 
 
