@@ -16,14 +16,19 @@ import pytest
 
 from .machine import Machine
 from .service import (
+    ENVIRONMENT_FILE,
     REPO,
     UNIT,
     execute,
     execute_daemon,
+    get,
     install,
+    is_ready,
     journal,
     show,
+    start_road,
     status,
+    stop_road,
     wait_active,
     wait_for,
 )
@@ -31,7 +36,6 @@ from .service import (
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(900)]
 
 CONFIG = "/etc/mdfeed/config.yaml"
-HEALTH = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:8080/health"]
 
 
 def counters(machine: Machine, controller: str, file: str) -> dict[str, int]:
@@ -62,7 +66,7 @@ def test_install(machine: Machine, wheel: str) -> None:
     assert show(machine, "ActiveState") == "active"
     assert show(machine, "UnitFileState") == "enabled"
     assert show(machine, "User") == "mdfeed"
-    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+    assert json.loads(get(machine, "/health"))["status"] == "healthy"
     assert machine.run("stat", "-c", "%U:%G %a", CONFIG).stdout.strip() == "root:mdfeed 640"
     # Nothing of the program can be changed by the user that runs it.
     assert machine.run("find", "/opt/mdfeed", "-user", "mdfeed").stdout == ""
@@ -86,27 +90,14 @@ def test_ready_once_venue_and_redis_are_there(machine: Machine) -> None:
     """The whole road inside the sandbox, addresses by the environment file: exchange to daemon to Redis, and /ready."""
     if not shutil.which("redis-server"):
         pytest.skip("needs redis-server")
-    serving = {
-        "road-redis": "redis-server --save ''",
-        "road-venue": "/opt/mdfeed/venv/bin/mdfeed sim --port 9443",
-    }
-    for name, command in serving.items():
-        machine.run("systemd-run", "--quiet", "--unit", name, "sh", "-c", f"exec {command}")
-    venue = "MDFEED_EXCHANGE_WS_URL=ws://127.0.0.1:9443/stream\nMDFEED_EXCHANGE_REST_URL=http://127.0.0.1:9443\n"
-    machine.write("/etc/mdfeed/environment", venue)
-    machine.run("systemctl", "restart", UNIT)
-    ready = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:8080/ready"]
-
-    def is_ready() -> bool:
-        return '"status":"ready"' in machine.run(*ready, check=False).stdout
-
-    wait_for(is_ready, f"{machine.run(*ready, check=False).stdout} {status(machine)}")
+    start_road(machine)
+    wait_for(lambda: is_ready(machine), f"{get(machine, '/ready')} {status(machine)}")
     assert json.loads(machine.run("redis-cli", "get", "market_data:BTCUSDT").stdout)["symbol"] == "BTCUSDT"
     wait_for(lambda: show(machine, "StatusText") == "ready", "systemctl's status line says so too", 15)
-    machine.run("systemctl", "stop", *serving)
-    wait_for(lambda: not is_ready(), "without venue and Redis it is not ready")
+    stop_road(machine)
+    wait_for(lambda: not is_ready(machine), "without venue and Redis it is not ready")
     assert (show(machine, "ActiveState"), show(machine, "NRestarts")) == ("active", "0")
-    machine.run("rm", "/etc/mdfeed/environment")
+    machine.run("rm", ENVIRONMENT_FILE)
     machine.run("systemctl", "restart", UNIT)
 
 
@@ -140,7 +131,7 @@ def test_failed_upgrade_brings_the_old_one_back(machine: Machine, wheel: str) ->
     assert installed() == before
     assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
     wait_active(machine)
-    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+    assert json.loads(get(machine, "/health"))["status"] == "healthy"
 
 
 def test_back_after_kill_9(machine: Machine) -> None:
@@ -148,7 +139,7 @@ def test_back_after_kill_9(machine: Machine) -> None:
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_active(machine, pid)
     assert 4 < time.monotonic() - killed_at < 15  # RestartSec is 5 s
-    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+    assert json.loads(get(machine, "/health"))["status"] == "healthy"
 
 
 def test_hung_loop_is_restarted_by_the_watchdog(machine: Machine) -> None:
