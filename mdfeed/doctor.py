@@ -7,6 +7,7 @@ port and the installed unit, as findings of three levels. Refuses to know: how a
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json as jsonlib
 import re
@@ -198,7 +199,9 @@ async def _port(config: Config) -> AsyncIterator[Finding]:
         if await is_mdfeed(host, port):
             yield Finding("http", OK, f"mdfeed serves on port {port}")
         else:
-            yield Finding("http", ERROR, f"{host}:{port}: {error.strerror or error}")
+            is_taken = error.errno == errno.EADDRINUSE
+            reason = "the port is taken by another program" if is_taken else error.strerror or str(error)
+            yield Finding("http", ERROR, f"{host}:{port}: {reason}; set http.host or health_port")
         return
     server.close()
     await server.wait_closed()

@@ -20,6 +20,7 @@ from redis.retry import Retry
 from mdfeed.config import Config
 from mdfeed.findings import ERROR, OK, WARNING, Finding
 from mdfeed.redis_url import parse_redis_url
+from mdfeed.refusals import of_exception
 from mdfeed.sentinel import client_of
 
 REDIS_S = 3.0
@@ -60,9 +61,19 @@ async def examine_redis(config: Config) -> AsyncIterator[Finding]:
     except AuthenticationError as error:
         yield Finding("redis", ERROR, f"{where}: the login was refused: {error}")
     except (RedisError, OSError, TimeoutError) as error:
-        yield Finding("redis", ERROR, f"{where}: {error or 'no answer in time'}")
+        yield Finding("redis", ERROR, f"{where}: {_in_words(error)}")
     finally:
         await client.aclose()
+
+
+def _in_words(error: Exception) -> str:
+    """Why there is no connection; redis-py's own text where it is more than a broken socket's."""
+    below = error if isinstance(error, OSError) else error.__context__
+    if isinstance(below, FileNotFoundError | PermissionError):
+        return str(below.strerror).lower()
+    if isinstance(below, OSError):
+        return of_exception(below).text
+    return str(error) or "no answer in time"
 
 
 async def _version(client: redis.Redis, config: Config) -> AsyncIterator[Finding]:

@@ -100,10 +100,30 @@ async def test_silent_streams_and_foreign_markets(tmp_path: Path, server: Embedd
 
 async def test_an_exchange_and_a_redis_that_are_not_there(tmp_path: Path) -> None:
     found = await findings(config_file(tmp_path, None, f"redis://:hunter2@127.0.0.1:{free_port()}"), 1.0)
-    assert "connect" in of(found, "redis", "error").lower()
+    assert of(found, "redis", "error").endswith(": connection refused")
     assert "refused: connection refused" in of(found, "rest", "error")
     assert "refused: connection refused" in of(found, "streams", "error")
     assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("unix:///nowhere/redis.sock", "no such file or directory"),
+        ("redis://no.such.host.invalid", "the host's name does not resolve"),
+    ],
+)
+async def test_why_there_is_no_redis(tmp_path: Path, url: str, says: str) -> None:
+    found = await findings(config_file(tmp_path, None, url), 0.1)
+    assert says in of(found, "redis", "error")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_a_redis_that_does_not_answer(tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_checks, "REDIS_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        found = await findings(config_file(tmp_path, None, f"{scheme}://127.0.0.1:{mute.getsockname()[1]}"), 0.1)
+    assert of(found, "redis", "error").endswith(": no answer in time")
 
 
 async def test_what_redis_will_not_do(tmp_path: Path) -> None:
@@ -185,7 +205,7 @@ async def test_doors_ports_and_a_config_that_is_none(tmp_path: Path, server: Emb
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = await findings(config_file(tmp_path, None, "redis://192.0.2.1", health_port=port), 0.1)
-    assert f"127.0.0.1:{port}" in of(found, "http", "error")
+    assert f"127.0.0.1:{port}: the port is taken by another program; set" in of(found, "http", "error")
     assert "redis at 192.0.2.1:6379 is used without a password" in of(found, "doors", "warning")
     found = await findings(config_file(tmp_path, None, server.tcp_url, http={"host": "0.0.0.0"}), 0.1)
     assert "is open to everybody who can reach it: set http.auth" in of(found, "doors", "warning")
