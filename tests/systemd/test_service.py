@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .machine import Machine
+from .machine import HANDED, Machine
 from .service import (
     ENVIRONMENT_FILE,
     REPO,
@@ -45,10 +45,18 @@ def counters(machine: Machine, controller: str, file: str) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in found.stdout.splitlines())}
 
 
+def changes(machine: Machine) -> set[str]:
+    """Every file that is not as the host has it: mode, owner, size, time. Logs and the manager's own aside."""
+    own = "( -path /media/changes/var/log -o -path /media/changes/var/lib/systemd ) -prune -o"
+    return set(machine.run("find", "/media/changes", *own.split(), "-printf", r"%p %m %U %s %T@\n").stdout.splitlines())
+
+
 def test_dry_run_changes_nothing(machine: Machine) -> None:
+    before = changes(machine)
     said = install(machine, "--dry-run")
     assert "useradd" in said.stdout
     assert "systemctl restart" in said.stdout
+    assert changes(machine) == before
     machine.run("sh", "-c", f"! test -e /opt/mdfeed && ! test -e /etc/mdfeed && ! systemctl cat {UNIT} && ! id mdfeed")
 
 
@@ -70,6 +78,14 @@ def test_install(machine: Machine, wheel: str) -> None:
     assert machine.run("stat", "-c", "%U:%G %a", CONFIG).stdout.strip() == "root:mdfeed 640"
     # Nothing of the program can be changed by the user that runs it.
     assert machine.run("find", "/opt/mdfeed", "-user", "mdfeed").stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--no-start", "--uninstall"])
+def test_dry_run_over_an_installation_changes_nothing(machine: Machine, wheel: str, option: str) -> None:
+    before, pid = changes(machine), show(machine, "MainPID")
+    install(machine, "--dry-run", option, "--wheel", wheel)
+    assert changes(machine) == before
+    assert show(machine, "MainPID") == pid
 
 
 def test_journal_under_its_name(machine: Machine) -> None:
@@ -115,21 +131,37 @@ def test_second_run_is_an_upgrade_that_keeps_the_config(machine: Machine, wheel:
     assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
 
 
+def installed(machine: Machine) -> tuple[str, str, str]:
+    """The release in use, the unit's text, the releases there are."""
+    release = machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout
+    return release, machine.read(f"/etc/systemd/system/{UNIT}"), machine.run("ls", "/opt/mdfeed/releases").stdout
+
+
+def test_upgrade_that_fails_early_or_is_interrupted_disturbs_nothing(machine: Machine, wheel: str) -> None:
+    before, pid = installed(machine), show(machine, "MainPID")
+    failed = install(machine, "--wheel", wheel, check=False, PIP_FIND_LINKS="/nowhere")
+    assert failed.returncode == 1
+    assert "rolling back" in failed.stderr
+    assert (installed(machine), show(machine, "MainPID")) == (before, pid)
+    # Ctrl-C, a while into the environment's making.
+    command = ["timeout", "--preserve-status", "--signal=INT", "3", REPO / "scripts/install-service.sh"]
+    confined = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(HANDED / "wheels")}
+    interrupted = machine.run(*command, "--wheel", wheel, check=False, **confined)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert "rolling back" in interrupted.stderr
+    assert (installed(machine), show(machine, "MainPID")) == (before, pid)
+
+
 def test_failed_upgrade_brings_the_old_one_back(machine: Machine, wheel: str) -> None:
     """A new unit that cannot start: the old release, unit and process state return."""
-
-    def installed() -> tuple[str, str]:
-        return machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout, machine.read(f"/etc/systemd/system/{UNIT}")
-
-    before = installed()
+    before = installed(machine)
     machine.run("cp", "-a", REPO, "/srv/broken")
     broken = "s|^ExecStart=.*|ExecStart=@PREFIX@/venv/bin/mdfeed serve -c /nowhere|"
     machine.run("sed", "-i", broken, f"/srv/broken/deploy/systemd/{UNIT}")
     failed = install(machine, "--wheel", wheel, check=False, source=Path("/srv/broken"))
     assert failed.returncode == 1
     assert "rolling back" in failed.stderr
-    assert installed() == before
-    assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
+    assert installed(machine) == before
     wait_active(machine)
     assert json.loads(get(machine, "/health"))["status"] == "healthy"
 
