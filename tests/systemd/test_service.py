@@ -109,6 +109,8 @@ def test_ready_once_venue_and_redis_are_there(machine: Machine) -> None:
     start_road(machine)
     wait_for(lambda: is_ready(machine), f"{get(machine, '/ready')} {status(machine)}")
     assert json.loads(machine.run("redis-cli", "get", "market_data:BTCUSDT").stdout)["symbol"] == "BTCUSDT"
+    for family in ("process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"):
+        assert f"\n{family} " in get(machine, "/metrics")  # the alerts live by them, and the sandbox hides /proc/stat
     wait_for(lambda: show(machine, "StatusText") == "ready", "systemctl's status line says so too", 15)
     stop_road(machine)
     wait_for(lambda: not is_ready(machine), "without venue and Redis it is not ready")
