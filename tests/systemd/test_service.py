@@ -80,6 +80,18 @@ def test_install(machine: Machine, wheel: str) -> None:
     assert machine.run("find", "/opt/mdfeed", "-user", "mdfeed").stdout == ""
 
 
+def test_doctor_looks_at_the_installed_service(machine: Machine) -> None:
+    command = ["/opt/mdfeed/venv/bin/mdfeed", "doctor", "-c", CONFIG, "--within", "0.5", "--json"]
+    done = machine.run(*command, check=False)
+    assert done.returncode == 1  # neither venue nor Redis can be reached from here
+    found = json.loads(done.stdout)["findings"]
+    said = {(each["check"], each["level"], each["text"]) for each in found}
+    assert ("unit", "ok", f"{UNIT} is active, enabled, restarted 0 times") in said
+    assert ("http", "ok", "mdfeed serves on port 8080") in said
+    assert ("redis", "error", "localhost:6379: connection refused") in said
+    assert [each for each in found if each["check"] == "unit" and each["level"] != "ok"] == []
+
+
 @pytest.mark.parametrize("option", ["--no-start", "--uninstall"])
 def test_dry_run_over_an_installation_changes_nothing(machine: Machine, wheel: str, option: str) -> None:
     before, pid = changes(machine), show(machine, "MainPID")
@@ -182,6 +194,25 @@ def test_hung_loop_is_restarted_by_the_watchdog(machine: Machine) -> None:
     wait_for(lambda: show(machine, "Result") == "watchdog", f"the watchdog's verdict: {status(machine)}", 20)
     wait_active(machine, pid)
     assert "Watchdog timeout" in machine.run("journalctl", "-u", UNIT, "--no-pager").stdout
+
+
+def test_a_blocked_loop_leaves_its_traceback(machine: Machine) -> None:
+    """The watchdog's SIGABRT makes Python say where every thread stood, before the restart."""
+    blocked = """
+import asyncio, time
+from mdfeed.notify import notify
+async def main():
+    notify("READY=1")
+    await asyncio.sleep(0)
+    time.sleep(600)
+asyncio.run(main())
+"""
+    execute(machine, blocked)
+    wait_for(lambda: show(machine, "NRestarts") == "1", f"the watchdog's restart: {status(machine)}", 30)
+    said = machine.run("journalctl", "-u", UNIT, "-o", "cat", "-n", "60", "--no-pager").stdout
+    assert "Fatal Python error: Aborted" in said
+    assert 'of-the-daemon.py", line 7 in main' in said
+    execute_daemon(machine)
 
 
 def test_reload_keeps_the_process(machine: Machine) -> None:
