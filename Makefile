@@ -10,7 +10,7 @@ INSTALL = MDFEED_BUILT=1 $(BIN)/pip install -q --no-build-isolation -e
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-systemd promtool security-score soak chaos lint types format sanitize annotate bench bench-smoke clean
+.PHONY: help dev demo test test-systemd audit lock promtool security-score soak chaos lint types format sanitize annotate bench bench-smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,11 @@ help:  ## list the targets
 	$(INSTALL) '.[test,lint]'
 	@touch $@
 
+.venv/pins: .venv/base pyproject.toml
+	$(BIN)/python -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["pins"]))' > .venv/pins-requires
+	$(BIN)/pip install -q -r .venv/pins-requires
+	@touch $@
+
 dev: .venv/lint  ## .venv with an editable build and all tools
 
 demo: .venv/demo  ## the whole thing on this machine: simulated exchange, daemon, Redis (ARGS="--seconds 20 --no-ui")
@@ -55,6 +60,12 @@ test: .venv/test  ## the whole test suite (ARGS="-k book")
 
 test-systemd: .venv/test  ## installer and unit on a real systemd, in fresh namespaces (root; skips with a reason elsewhere)
 	$(BIN)/python -m pytest -m systemd tests/systemd $(ARGS)
+
+audit: .venv/pins  ## known vulnerabilities in what the service is installed from; says so where nobody can be asked
+	$(BIN)/python scripts/audit.py
+
+lock: .venv/pins .venv/build-tools  ## renew the pins and hashes in deploy/
+	scripts/lock.sh
 
 promtool:  ## check and test the Prometheus files
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool check rules rules.yml alerts.yml && promtool test rules alerts_test.yml

@@ -90,4 +90,6 @@ setup(
         annotate=is_set("MDFEED_ANNOTATE"),
         nthreads=os.cpu_count() or 1,
     ),
+    # pip's builds and the installer's too; each compiler takes some 300 MB.
+    options={"build_ext": {"parallel": min(os.cpu_count() or 1, 4)}},
 )

@@ -2,7 +2,7 @@
 
 Answers for the line formats (stamped raw JSON; cryptofeed formats 1 and 2), for stamps, torn ends and garbage, and for
 merging several files into one session. Knows of a venue only where a symbol stands; no book, no feed.
-Memory is constant: a block and a line.
+Memory is constant: a block and a line. Whatever a file holds ends in records, refused lines, a tear or a CaptureError.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from mdfeed.errors import CaptureError
 FRAME, SNAPSHOT, CONNECT, LOST = "frame", "snapshot", "connect", "lost"
 
 _HEAD_BYTES = 1 << 16
+_MAX_LINE_BYTES = 32 << 20  # real frames and REST bodies go up to 5.1 MB
+_MAX_CONNECTIONS = 256  # in one file: each is a reader of its own in cryptofeed's second format
+_END_NS = 1 << 63  # the clock of the feed is a signed 64-bit number
 _FORMATS = (
     ("text", re.compile(rb"\d{15,19} ")),
     ("cryptofeed1", re.compile(rb"configuration: |wss?://\S+ <|https?://\S+ ->|\d+\.\d+: ")),
     ("cryptofeed2", re.compile(rb'\{"t":\s*"header".*"format":\s*2\b')),
 )
 _CRYPTOFEED1 = re.compile(
-    rb"(?:(?P<url>\S+) (?P<way><->|<-|->) )?(?P<s>\d+)(?:\.(?P<frac>\d+))?(?:: (?P<payload>.*))?", re.S
+    rb"(?:(?P<url>\S+) (?P<way><->|<-|->) )?(?P<s>\d{1,12})(?:\.(?P<frac>\d+))?(?:: (?P<payload>.*))?", re.S
 )
 _CONN = re.compile(rb'"conn":\s*"([^"]*)"')
 _REST_DEPTH = b'{"lastUpdateId"'
@@ -128,22 +131,34 @@ class Capture:
         """Lines without their ends, no blank ones; `_number` is the current one's. A torn end becomes `tear`."""
         self._number = 0
         rest, text_bytes = b"", 0
+        pieces: list[bytes] = []  # of a line that is longer than a block
         try:
             for block in self._container:
                 text_bytes += len(block)
-                *lines, rest = (rest + block).split(b"\n") if rest else block.split(b"\n")
+                if b"\n" not in block:
+                    pieces.append(block)
+                    self._check_length(sum(map(len, pieces)), text_bytes)
+                    continue
+                *lines, rest = b"".join((*pieces, block)).split(b"\n")
+                pieces = [rest]
                 for line in lines:
                     self._number += 1
                     if line and not line.isspace():
                         yield line[:-1] if line[-1] == 13 else line
         except Torn as torn:
             self.tear = Tear(self.path, torn.offset, torn.reason)
+        rest = b"".join(pieces)
         if rest.strip():
             self._number += 1
             if _is_whole(self.format, rest):
                 yield rest.rstrip()
             elif self.tear is None:
                 self.tear = Tear(self.path, text_bytes - len(rest), f"line {self._number} is cut off")
+
+    def _check_length(self, line_bytes: int, text_bytes: int) -> None:
+        if line_bytes > _MAX_LINE_BYTES:
+            reason = f"{self.path}:{self._number + 1}: a line of more than {_MAX_LINE_BYTES >> 20} MiB"
+            raise CaptureError(reason, self.bytes_read if self._container.is_packed else text_bytes - line_bytes)
 
     def _refuse(self) -> None:
         self.garbage += 1
@@ -158,6 +173,9 @@ class Capture:
                 self._refuse()
                 continue
             recv_ns = int(stamp) if len(stamp) > 17 else int(stamp) * 1000
+            if recv_ns >= _END_NS:
+                self._refuse()
+                continue
             if payload.startswith(_REST_DEPTH):
                 if named := _NAMED.search(payload):
                     symbol = named[1].decode(errors="replace")
@@ -192,6 +210,9 @@ class Capture:
                     self._refuse()
                 continue
             recv_ns = int(match["s"]) * 1_000_000_000 + int(((match["frac"] or b"") + b"0" * 9)[:9])
+            if recv_ns >= _END_NS:
+                self._refuse()
+                continue
             way, payload = match["way"], match["payload"]
             if way is None and payload is not None:
                 if payload[:2] in (b"b'", b'b"'):
@@ -205,6 +226,7 @@ class Capture:
                 if url in urls:
                     yield Record(recv_ns, LOST, urls.index(url), None, b"")
                 else:
+                    self._check_connections(len(urls))
                     urls.append(url)
                 line_id = urls.index(url)
                 yield Record(recv_ns, CONNECT, line_id, None, match["url"])
@@ -217,6 +239,7 @@ class Capture:
         for line in self._lines():
             if match := _CONN.search(line):
                 if match[1] not in connections:
+                    self._check_connections(len(connections))
                     connections[match[1]] = Capture(self.path)
             elif not line.startswith(b'{"t":"header"'):
                 self._refuse()
@@ -225,6 +248,11 @@ class Capture:
         self.garbage += sum(one.garbage for one in connections.values())
         numbers = [number for one in connections.values() for number in one.garbage_lines]
         self.garbage_lines = sorted(self.garbage_lines + numbers)[:10]
+
+    def _check_connections(self, known: int) -> None:
+        if known >= _MAX_CONNECTIONS:
+            reason = f"{self.path}:{self._number}: more than {_MAX_CONNECTIONS} connections"
+            raise CaptureError(reason, self.bytes_read)
 
     def _read_connection(self, name: bytes, line_id: int) -> Iterator[Record]:
         is_open = False
@@ -237,7 +265,10 @@ class Capture:
                 recv_ns = round(float(row["ts"]) * 1e6) * 1000
                 kind = row["t"]
                 text = base64.b64decode(row["b64"]) if "b64" in row else str(row.get("data", "")).encode()
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                self._refuse()
+                continue
+            if not 0 <= recv_ns < _END_NS:
                 self._refuse()
                 continue
             if kind == "recv":
@@ -311,7 +342,7 @@ def _is_whole(file_format: str, line: bytes) -> bool:
         payload = line.partition(b" ")[2] if file_format == "text" else line
     try:
         json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -319,7 +350,7 @@ def _is_whole(file_format: str, line: bytes) -> bool:
 def _read_literal(text: bytes) -> bytes | None:
     try:
         value = ast.literal_eval(text.decode("ascii"))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: nested without end
         return None
     return value if isinstance(value, bytes) else None
 

@@ -7,6 +7,7 @@ port and the installed unit, as findings of three levels. Refuses to know: how a
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json as jsonlib
 import re
@@ -14,50 +15,32 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Any
-
-import redis.asyncio as redis
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
-from redis.retry import Retry
 
 from mdfeed import venues
 from mdfeed._line import Line
 from mdfeed.config import Config, load_config, mask
 from mdfeed.dial import dial
-from mdfeed.errors import ConfigError, VenueError
+from mdfeed.errors import ConfigError, DecodeError, VenueError
+from mdfeed.findings import ERROR, OK, WARNING, Finding
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import is_mdfeed
+from mdfeed.redis_checks import examine_redis
 from mdfeed.redis_url import parse_redis_url
 from mdfeed.refusals import Refused, of_exception
 from mdfeed.rest import Rest
-from mdfeed.sentinel import client_of
 from mdfeed.venues import LinePlan, Venue
 
-OK, WARNING, ERROR = "ok", "warning", "error"
 EXIT = {OK: 0, WARNING: 3, ERROR: 1}
-REDIS_S = 3.0
-KEYS_LOOKED_AT = 20_000
+REST_S = 10.0
 CLOCK_SAMPLES = 5
 CLOCK_WARNING_MS = 500
-SLOW_REDIS_MS = 5.0
-# Under these the earlier service's dashboards keep what is theirs.
-OLD_PREFIXES = ("orders:", "positions:", "account:", "strategies:")
+WEIGHT_LIMIT = 2400  # a minute, of an address
 UNIT = "market-data.service"
-LIMITS = ("MemoryMax", "TasksMax", "CPUQuotaPerSecUSec")
+LIMITS = ("MemoryMax", "TasksMax", "CPUQuotaPerSecUSec", "WatchdogUSec")
 UNIT_KEYS = ("LoadState", "ActiveState", "UnitFileState", "NRestarts", *LIMITS)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`check` is what was looked at; `text` one line for people."""
-
-    check: str
-    level: str
-    text: str
 
 
 def run(path: Path | None, options: dict[str, Any], json: bool, within_s: float) -> int:
@@ -91,127 +74,12 @@ async def _examine(
         note(Finding("config", ERROR, str(error)))
         return findings
     note(Finding("config", OK, f"{path or 'no file, defaults'}: {len(config.symbols)} symbols of {venue.name}"))
-    for check in (_redis(config), _rest(config, venue), _streams(config, venue, within_s), _port(config)):
+    for check in (examine_redis(config), _rest(config, venue), _streams(config, venue, within_s), _port(config)):
         async for finding in check:
             note(finding)
     for finding in [*_doors(config), *await asyncio.to_thread(lambda: list(_unit()))]:
         note(finding)
     return findings
-
-
-# ---- Redis
-
-
-async def _redis(config: Config) -> AsyncIterator[Finding]:
-    where = parse_redis_url(config.redis_url).label
-    client = client_of(
-        config.redis_url,
-        socket_timeout=REDIS_S,
-        socket_connect_timeout=REDIS_S,
-        retry=Retry(NoBackoff(), 0),
-        client_name="mdfeed-doctor",
-    )
-    try:
-        async with asyncio.timeout(10 * REDIS_S):
-            times_ms = []
-            for _ in range(5):
-                started = time.perf_counter()
-                await client.execute_command("PING")  # type: ignore[no-untyped-call]
-                times_ms.append((time.perf_counter() - started) * 1000)
-            info = await client.info("server")
-            version = info.get("valkey_version") or info.get("redis_version", "unknown")
-            level = WARNING if median(times_ms) > SLOW_REDIS_MS else OK
-            yield Finding("redis", level, f"{where}: version {version}, answers in {median(times_ms):.2f} ms")
-            for probe in (_permissions, _memory, _keys):
-                try:
-                    async for finding in probe(client, config):
-                        yield finding
-                except RedisError as error:
-                    yield Finding("redis", WARNING, f"{probe.__name__.strip('_')} cannot be seen: {error}")
-    except AuthenticationError as error:
-        yield Finding("redis", ERROR, f"{where}: the login was refused: {error}")
-    except (RedisError, OSError, TimeoutError) as error:
-        yield Finding("redis", ERROR, f"{where}: {error or 'no answer in time'}")
-    finally:
-        await client.aclose()
-
-
-async def _permissions(client: redis.Redis, config: Config) -> AsyncIterator[Finding]:
-    """May this user do what serving takes? Nothing of it leaves a trace."""
-    needed: list[tuple[str, tuple[str | int, ...]]] = [
-        ("publishing", ("PUBLISH", "mdfeed:doctor", "")),
-        ("keys", ("GET", f"market_data:{config.symbols[0]}")),
-    ]
-    if config.redis.leases:
-        needed.append(("leases (EVAL)", ("EVAL", "return redis.call('GET', KEYS[1])", 1, "mdfeed:lease:doctor")))
-    for what, command in needed:
-        try:
-            await client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except RedisError as error:
-            yield Finding("redis", ERROR, f"this user cannot use {what}: {error}")
-
-
-async def _memory(client: redis.Redis, config: Config) -> AsyncIterator[Finding]:
-    found: dict[Any, Any] = await client.config_get("maxmemory*")
-    most, policy = int(found.get("maxmemory", 0)), found.get("maxmemory-policy", "noeviction")
-    if most and policy == "noeviction":
-        yield Finding("redis", WARNING, f"maxmemory {most >> 20} MiB with noeviction: once it is full, writes fail")
-    elif most and policy.startswith("allkeys"):
-        yield Finding("redis", WARNING, f"maxmemory {most >> 20} MiB with {policy}: prices may be evicted while live")
-    else:
-        yield Finding("redis", OK, f"maxmemory {f'{most >> 20} MiB' if most else 'unlimited'}, {policy}")
-    found = await client.config_get("client-output-buffer-limit")
-    if match := re.search(r"pubsub (\d+) (\d+) (\d+)", str(found)):
-        hard, soft, seconds = (int(number) for number in match.groups())
-        if hard == 0 and soft == 0:
-            yield Finding("redis", WARNING, "pub/sub output is unlimited: a subscriber that hangs fills the server")
-        else:
-            text = f"subscribers that lag by {hard >> 20} MiB, or {soft >> 20} MiB for {seconds} s, are cut off"
-            yield Finding("redis", OK, text)
-
-
-async def _keys(client: redis.Redis, config: Config) -> AsyncIterator[Finding]:
-    """Others' keys where ours will be, and ours under the prefixes of the old dashboards."""
-    looked_at, strange, others = 0, [], dict.fromkeys(OLD_PREFIXES, 0)
-    async for raw, kind in _typed_keys(client):
-        looked_at += 1
-        key = as_text(raw)
-        for prefix in OLD_PREFIXES:
-            others[prefix] += key.startswith(prefix)
-        expected = _expected_type(key)
-        if expected is not None and kind != expected:
-            strange.append(f"{key} is a {kind}")
-    if strange:
-        text = ", ".join(strange[:5]) + ("..." if len(strange) > 5 else "")
-        yield Finding("redis", ERROR, f"keys of another kind where mdfeed writes: {text}")
-    used = {prefix: count for prefix, count in others.items() if count}
-    shared = ", ".join(f"{count} under {prefix}" for prefix, count in used.items())
-    yield Finding("redis", OK, f"{looked_at} keys looked at" + (f"; others' own, left alone: {shared}" if used else ""))
-    holder = await client.get(f"mdfeed:lease:{config.symbols[0]}")
-    if holder:
-        yield Finding("redis", OK, f"a daemon holds the lease of {config.symbols[0]}")
-
-
-async def _typed_keys(client: redis.Redis) -> AsyncIterator[tuple[bytes, str]]:
-    count = 0
-    async for key in client.scan_iter(count=1000):
-        if _expected_type(as_text(key)) is not None:
-            yield key, as_text(await client.type(key))
-        else:
-            yield key, ""
-        count += 1
-        if count >= KEYS_LOOKED_AT:
-            return
-
-
-def as_text(raw: bytes | str) -> str:
-    return raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")
-
-
-def _expected_type(key: str) -> str | None:
-    if key.startswith(("market_data:", "mdfeed:state:", "mdfeed:book:", "mdfeed:lease:")):
-        return "string"
-    return "stream" if key.startswith("mdfeed:trades:") or key == "mdfeed:events" else None
 
 
 # ---- the venue
@@ -220,28 +88,38 @@ def _expected_type(key: str) -> str | None:
 async def _rest(config: Config, venue: Venue) -> AsyncIterator[Finding]:
     rest = Rest(config.exchange_rest_url)
     offsets: list[tuple[float, float]] = []
+    known = None
     try:
-        for _ in range(CLOCK_SAMPLES):
-            started_ns = time.time_ns()
-            body = jsonlib.loads(await rest.fetch(venue.time_request()))
-            round_trip_ms = (time.time_ns() - started_ns) / 1e6
-            offsets.append((round_trip_ms, float(body["serverTime"]) - started_ns / 1e6 - round_trip_ms / 2))
+        try:
+            async with asyncio.timeout(REST_S):
+                while len(offsets) < CLOCK_SAMPLES:
+                    started_ns = time.time_ns()
+                    server_ns = venue.parse_time(await rest.fetch(venue.time_request()))
+                    round_trip_ms = (time.time_ns() - started_ns) / 1e6
+                    offsets.append((round_trip_ms, (server_ns - started_ns) / 1e6 - round_trip_ms / 2))
+                known = venue.parse_exchange_info(await rest.fetch(venue.exchange_info_request()))
+        except TimeoutError:
+            # The governor holds questions back while the weight is used up; it says how much that is.
+            if not offsets:
+                raise
         # The quickest exchange bounds the error best; half a round trip is what remains of it.
         round_trip_ms, offset_ms = min(offsets)
         text = f"the venue's clock is {offset_ms:+.0f} ms off ours, within {round_trip_ms / 2:.0f} ms"
         yield Finding("clock", WARNING if abs(offset_ms) > CLOCK_WARNING_MS else OK, text)
-        known = venue.parse_exchange_info(await rest.fetch(venue.exchange_info_request()))
+        used = f"{rest.weight_used} of {WEIGHT_LIMIT} used in this minute"
+        if known is None:
+            yield Finding("weight", WARNING, f"{used}, the symbols were not looked up within {REST_S:g} s")
+            return
+        yield Finding("weight", WARNING if rest.weight_used > 0.8 * WEIGHT_LIMIT else OK, used)
         for symbol in config.symbols:
             if symbol not in known:
                 yield Finding("symbols", ERROR, f"{symbol}: {venue.name} has no such market")
             elif known[symbol].status != "TRADING":
                 yield Finding("symbols", WARNING, f"{symbol}: {known[symbol].status}, not trading")
-        used, limit = rest.weight_used, 2400
-        yield Finding("weight", WARNING if used > 0.8 * limit else OK, f"{used} of {limit} used in this minute")
-    except VenueError as error:
+    except DecodeError as error:
+        yield Finding("rest", ERROR, f"{config.exchange_rest_url}: the answer is not this venue's: {error}")
+    except (VenueError, TimeoutError) as error:
         yield _refused("rest", config.exchange_rest_url, error)
-    except (ValueError, KeyError, TypeError):
-        yield Finding("rest", ERROR, f"{config.exchange_rest_url}: the answer is not this venue's")
     finally:
         rest.close()
 
@@ -321,7 +199,9 @@ async def _port(config: Config) -> AsyncIterator[Finding]:
         if await is_mdfeed(host, port):
             yield Finding("http", OK, f"mdfeed serves on port {port}")
         else:
-            yield Finding("http", ERROR, f"{host}:{port}: {error.strerror or error}")
+            is_taken = error.errno == errno.EADDRINUSE
+            reason = "the port is taken by another program" if is_taken else error.strerror or str(error)
+            yield Finding("http", ERROR, f"{host}:{port}: {reason}; set http.host or health_port")
         return
     server.close()
     await server.wait_closed()
@@ -370,5 +250,5 @@ def _unit() -> Iterator[Finding]:
     text = f"{UNIT} is {found['ActiveState']}, {found['UnitFileState']}, restarted {found.get('NRestarts', '0')} times"
     yield Finding("unit", OK if is_well else WARNING, text)
     for limit in LIMITS:
-        if found.get(limit, "infinity") in ("infinity", ""):
+        if found.get(limit, "infinity") in ("infinity", "0", ""):
             yield Finding("unit", WARNING, f"{UNIT} has no {limit}")

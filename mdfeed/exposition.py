@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from mdfeed.metrics import FeedCollector
+from mdfeed.process import ProcessFigures
 
 # About 25 samples each, 3 us a sample: well below the 2 ms that a scrape may hold the loop.
 SYMBOLS_A_TURN = 8
@@ -30,7 +31,8 @@ class Exposition:
         self.collector = collector
         self.registry = CollectorRegistry()
         self.registry.register(collector)
-        self.process = ProcessCollector(registry=self.registry)
+        self.process = ProcessFigures()
+        self.registry.register(self.process)
         self._starts: dict[tuple[str, ...], str] = {}
 
     async def render(self) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 
 from mdfeed.errors import MdfeedError
 from mdfeed.gate import Gate
+from mdfeed.handshakes import TlsServer
 from mdfeed.httphead import BadRequest, Request, parse_head
 from mdfeed.settings import Auth
 
@@ -32,7 +33,7 @@ MAX_BODY_BYTES = 65536  # read and thrown away, so that the connection can go on
 # The longest idle one makes room. At most half of the descriptors: the other half is the feed's.
 MAX_CONNECTIONS = 2048
 METRICS_AGE_S = 1.0
-HANDSHAKE_S = 5.0  # for TLS
+HANDSHAKES = 8  # with TLS, one in so many of them may be half-open
 # How long a connection may stay in a phase: between requests, in a head, in a body, with its answers unread, waiting
 # for ours, and after our last answer (RFC 9112 9.6: closing at once would destroy the answer on its way).
 PHASE_S = {"idle": 75.0, "head": 5.0, "body": 5.0, "blocked": 10.0, "waiting": 10.0, "linger": 5.0}
@@ -84,7 +85,7 @@ class HttpServer:
         self._tls = tls
         self._rendered: tuple[float, bytes] | None = None
         self._rendering: asyncio.Task[Answer] | None = None
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsServer | None = None
 
     @property
     def is_listening(self) -> bool:
@@ -92,7 +93,8 @@ class HttpServer:
 
     @property
     def max_connections(self) -> int:
-        return min(MAX_CONNECTIONS, self._half_of_descriptors)
+        most = min(MAX_CONNECTIONS, self._half_of_descriptors)
+        return most - most // HANDSHAKES if self._tls else most
 
     @property
     def port(self) -> int:
@@ -106,16 +108,14 @@ class HttpServer:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY:
             self._half_of_descriptors = soft // 2
-        loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: Connection(self),
-                self.host,
-                self._port,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
-                ssl_shutdown_timeout=1.0 if self._tls else None,
-            )
+            if self._tls is None:
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_server(lambda: Connection(self), self.host, self._port)
+            else:
+                half_open = max(1, min(MAX_CONNECTIONS, self._half_of_descriptors) // HANDSHAKES)
+                server = TlsServer(self._tls, lambda: Connection(self), half_open)
+                self._server = await server.listen(self.host, self._port)
         except OSError as error:
             raise MdfeedError(f"http {self.host}:{self._port}: {await self.explain(error)}") from None
 

@@ -10,7 +10,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -32,9 +34,8 @@ def set_up_logging(
     environ = os.environ if environ is None else environ
     if format == "auto":
         format = "journal" if is_journal(stream, environ) else "text"
-    handler = logging.StreamHandler(stream)
+    handler = FoldedStream(stream)
     handler.setFormatter({"text": TextFormatter, "json": JsonFormatter, "journal": JournalFormatter}[format]())
-    handler.addFilter(Fold())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -52,8 +53,40 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
 
 
+def say_folded() -> None:
+    """Say the repeats whose time is over; whoever runs for long calls it now and then."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, FoldedStream):
+            handler.say_ended(time.time())
+
+
+class FoldedStream(logging.StreamHandler[TextIO]):
+    """Writes to a stream what the fold lets through, and what it has held back once that is over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.fold = Fold()
+        self.addFilter(self.fold)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say_ended(record.created)
+        super().emit(record)
+
+    def say_ended(self, now: float) -> None:
+        with self.lock or nullcontext():
+            for record in self.fold.ended(now):
+                super().emit(record)
+
+    def close(self) -> None:
+        """Nothing is held back at the end of the process."""
+        if not self.stream.closed:
+            self.say_ended(float("inf"))
+        super().close()
+
+
 class Fold(logging.Filter):
-    """Lets a message through once in FOLD_S seconds; the next one through says how many were held back.
+    """Lets a message through once in FOLD_S seconds. How many were held back is said by the next one through, or, where
+    none comes, by `ended`.
 
     Messages are the same when logger, level and text are, ids and measures (long or broken numbers) left aside: line 1
     is not line 2, but one gap is like the next. Time is the record's own.
@@ -61,22 +94,32 @@ class Fold(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+        # Of each message: when it was last said, how many were held back since, and the last of them.
+        self.seen: dict[tuple[str, int, str], tuple[float, int, str]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
         key = (record.name, record.levelno, MEASURE.sub("#", text))
-        since, held = self.seen.pop(key, (0.0, 0))
+        since, held, _ = self.seen.pop(key, (0.0, 0, ""))
         # A clock that steps back must not silence a message for as long as it stepped.
         if since and 0 <= record.created - since < FOLD_S:
-            self.seen[key] = (since, held + 1)
+            self.seen[key] = (since, held + 1, text)
             return False
         if held:
             record.msg, record.args = f"{text} (x{held + 1} in {record.created - since:.0f} s)", None
-        self.seen[key] = (record.created, 0)
+        self.seen[key] = (record.created, 0, text)
         if len(self.seen) > FOLD_KEYS:
             del self.seen[next(iter(self.seen))]
         return True
+
+    def ended(self, now: float) -> Iterator[logging.LogRecord]:
+        """One record for each message that was held back and whose FOLD_S are over. They begin anew for it."""
+        for key, (since, held, text) in list(self.seen.items()):
+            if held and now - since >= FOLD_S:
+                name, level, _ = key
+                said = f"{text} (x{held} in {min(now - since, FOLD_S):.0f} s)"
+                self.seen[key] = (now, 0, text)
+                yield logging.LogRecord(name, level, "", 0, said, None, None)
 
 
 class TextFormatter(logging.Formatter):

@@ -25,6 +25,7 @@ from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
 from mdfeed.lease import Leases
 from mdfeed.lines import Lines
+from mdfeed.logs import say_folded
 from mdfeed.metrics import FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.roster import Roster
@@ -241,6 +242,7 @@ class Service:
                 told = text
             if interval_s is not None:
                 notify("WATCHDOG=1")
+            say_folded()
             await asyncio.sleep(interval_s or 5.0)
 
     def _log_events(self) -> None:

@@ -104,7 +104,19 @@ parse() {
     if $keep_data && ! $uninstall; then fail_usage "--keep-data goes with --uninstall"; fi
 }
 
-# The package manager's words for what is missing.
+# What the packages of a Python that is new enough are called here: `python3`, or where that is older, one beside it.
+name_python() {
+    local ID='' VERSION_ID='' PLATFORM_ID=''
+    # shellcheck source=/dev/null
+    if [[ -r /etc/os-release ]]; then . /etc/os-release; fi
+    case $ID:$VERSION_ID:$PLATFORM_ID in
+        ubuntu:22.*) echo python3.11 ;;
+        *:platform:el[89]) echo python3.12 ;; # RHEL and its kin
+        *) echo python3 ;;
+    esac
+}
+
+# The package manager's words for what is missing: Debian's names, Fedora's names.
 advise() {
     if command -v apt-get >/dev/null; then say "  apt-get install -y $1"; elif command -v dnf >/dev/null; then say "  dnf install -y $2"; fi
 }
@@ -142,17 +154,17 @@ check_install() {
     python=$(find_python)
     if [[ -z $python ]]; then
         say "install-service: no Python 3.11 or later that the service could execute (one below /root or /home is hidden from it):"
-        advise "python3 python3-venv" "python3"
+        advise "$(name_python) $(name_python)-venv" "$(name_python)"
         exit 1
     fi
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         say "install-service: $python cannot make environments:"
-        advise "python3-venv" "python3-pip"
+        advise "$(name_python)-venv" "$(name_python)-pip"
         exit 1
     fi
     if [[ -z $wheel ]] && ! { command -v c++ && [[ -e $("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h ]]; } >/dev/null; then
         say "install-service: building needs a C++ compiler and Python's headers (or pass --wheel):"
-        advise "g++ python3-dev" "gcc-c++ python3-devel"
+        advise "g++ $(name_python)-dev" "gcc-c++ $(name_python)-devel"
         exit 1
     fi
 }

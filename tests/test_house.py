@@ -25,9 +25,9 @@ FLOORS = [
     "_pulse _text _ladder _grid _audit _rows _book _parse _payload _encode _resp _recent _valve _window _stats",
     "venues",
     "_fuse _races _slots _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
-    "_clock _line refusals dial session stream layout lines clock roster governor rest snapshots upkeep"
-    " ws_api redis_url sentinel sinks capture containers player exchange embedded httphead gate http api metrics"
-    " exposition logs notify lease service figures backfill forensics",
+    "_clock _line refusals dial session stream layout lines clock roster governor rest snapshots upkeep ws_api"
+    " redis_url sentinel findings redis_checks sinks capture containers player exchange embedded httphead gate"
+    " handshakes http api metrics process exposition logs notify lease service figures backfill forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]

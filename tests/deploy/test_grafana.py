@@ -1,4 +1,4 @@
-"""The dashboard: that Grafana can load it as far as that can be told without one, and that Prometheus can parse it.
+"""The dashboard: that Grafana's own schema knows all that it says, and that Prometheus can parse it.
 
 That its queries find data is tested against a running daemon in test_live.py.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,55 @@ def test_shape() -> None:
         references = [target["refId"] for target in panel["targets"]]
         assert references
         assert len(references) == len(set(references))
+
+
+# Grafana's, but not in the SDK's model of it: what a Prometheus variable and a Prometheus annotation have of their own.
+NOT_MODELLED = {"templating/list/definition", "annotations/list/titleFormat", "annotations/list/step"}
+
+
+def lost(said: Any, kept: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(place, value) of everything in `said` that `kept` has not, or has otherwise."""
+    if isinstance(said, dict) and isinstance(kept, dict):
+        for key, value in said.items():
+            inside = f"{place}/{key}".lstrip("/")
+            if key in kept:
+                yield from lost(value, kept[key], inside)
+            else:
+                yield inside, value
+    elif isinstance(said, list) and isinstance(kept, list) and len(said) == len(kept):
+        for one, other in zip(said, kept, strict=True):
+            yield from lost(one, other, place)
+    elif said != kept:
+        yield place, said
+
+
+def through_the_schema(dashboard: dict[str, Any]) -> Any:
+    """What Grafana's own SDK makes of a dashboard: it drops what its schema, panel by panel, does not know."""
+    model = pytest.importorskip("grafana_foundation_sdk.models.dashboard", reason="needs grafana-foundation-sdk")
+    plugins = pytest.importorskip("grafana_foundation_sdk.cog.plugins")
+    encoder = pytest.importorskip("grafana_foundation_sdk.cog.encoder")
+    plugins.register_default_plugins()
+    return json.loads(encoder.JSONEncoder().encode(model.Dashboard.from_json(dashboard)))
+
+
+def test_grafanas_schema_knows_everything_in_it() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    unknown = dict(lost(dashboard, through_the_schema(dashboard)))
+    assert set(unknown) == NOT_MODELLED, unknown
+
+
+def test_a_misspelt_option_would_be_seen() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    panel = next(panel for panel in dashboard["panels"] if panel["type"] == "stat")
+    panel["fieldConfig"]["defaults"]["uint"] = "s"
+    panel["options"]["colourMode"] = "value"
+    panel["targets"][0]["legendFromat"] = "x"
+    places = {place for place, _ in lost(dashboard, through_the_schema(dashboard))} - NOT_MODELLED
+    assert places == {
+        "panels/fieldConfig/defaults/uint",
+        "panels/options/colourMode",
+        "panels/targets/legendFromat",
+    }
 
 
 def test_panels_do_not_overlap() -> None:

@@ -30,7 +30,7 @@ def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
 def test_shellcheck() -> None:
-    scripts = [INSTALLER, ROOT / "tests/systemd/boot.sh"]
+    scripts = [*sorted(INSTALLER.parent.glob("*.sh")), ROOT / "tests/systemd/boot.sh", ROOT / ".ci/run"]
     done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
-from mdfeed import doctor
+from mdfeed import doctor, redis_checks
+from mdfeed.config import load_config
 from mdfeed.doctor import EXIT, Finding
 from mdfeed.embedded import EmbeddedRedis, find_servers
 from mdfeed.exchange.faults import Answer, Asked, Seam
@@ -97,10 +100,30 @@ async def test_silent_streams_and_foreign_markets(tmp_path: Path, server: Embedd
 
 async def test_an_exchange_and_a_redis_that_are_not_there(tmp_path: Path) -> None:
     found = await findings(config_file(tmp_path, None, f"redis://:hunter2@127.0.0.1:{free_port()}"), 1.0)
-    assert "connect" in of(found, "redis", "error").lower()
+    assert of(found, "redis", "error").endswith(": connection refused")
     assert "refused: connection refused" in of(found, "rest", "error")
     assert "refused: connection refused" in of(found, "streams", "error")
     assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("unix:///nowhere/redis.sock", "no such file or directory"),
+        ("redis://no.such.host.invalid", "the host's name does not resolve"),
+    ],
+)
+async def test_why_there_is_no_redis(tmp_path: Path, url: str, says: str) -> None:
+    found = await findings(config_file(tmp_path, None, url), 0.1)
+    assert says in of(found, "redis", "error")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_a_redis_that_does_not_answer(tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_checks, "REDIS_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        found = await findings(config_file(tmp_path, None, f"{scheme}://127.0.0.1:{mute.getsockname()[1]}"), 0.1)
+    assert of(found, "redis", "error").endswith(": no answer in time")
 
 
 async def test_what_redis_will_not_do(tmp_path: Path) -> None:
@@ -123,12 +146,69 @@ async def test_what_redis_will_not_do(tmp_path: Path) -> None:
         assert not {"hunter2", "hunter3"} & set(str([*found, *poor, *wrong]).replace("'", " ").split())
 
 
+async def test_a_slow_redis(tmp_path: Path, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_checks, "SLOW_REDIS_MS", 0.0)
+    found = await findings(config_file(tmp_path, None, server.tcp_url), 0.1)
+    assert " ms, above 0" in of(found, "redis", "warning")
+
+
+@pytest.mark.parametrize(
+    ("info", "level", "says"),
+    [
+        ({"redis_version": "4.0.14"}, "error", "redis 4.0.14 has no streams"),
+        ({"redis_version": "5.0.3"}, "warning", "redis 5.0.3 has no users"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, "ok", "valkey 9.1.2"),
+        ({"redis_version": "8.0.0"}, "ok", "redis 8.0.0"),
+        ({}, "ok", "redis unknown"),
+    ],
+)
+async def test_versions_of_redis(info: dict[str, str], level: str, says: str) -> None:
+    class Client:
+        async def info(self, section: str) -> dict[str, str]:
+            return info
+
+    found = [finding async for finding in redis_checks._version(Client(), load_config(None))]  # type: ignore[arg-type]
+    assert says in of(found, "redis", level)
+
+
+async def test_a_clock_that_is_off_and_a_weight_that_is_used_up(
+    tmp_path: Path, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Strange(Seam):
+        def asked(self, asked: Asked) -> Answer | None:
+            if not asked.path.endswith("/time"):
+                return None
+            body = json.dumps({"serverTime": time.time_ns() // 10**6 - 3000}).encode()
+            return Answer(200, body, {"X-MBX-USED-WEIGHT-1M": "2100"})
+
+    monkeypatch.setattr(doctor, "REST_S", 1.0)
+    async with SimulatedExchange(("BTCUSDT", "ETHUSDT"), rate=200, seam=Strange()) as exchange:
+        found = await findings(config_file(tmp_path, exchange, server.tcp_url), 0.1)
+    offset = re.search(r"clock is -(\d+) ms off ours", of(found, "clock", "warning"))
+    assert offset
+    assert 2500 < int(offset[1]) < 3500
+    assert "of 2400 used in this minute, the symbols were not looked up within 1 s" in of(found, "weight", "warning")
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"{}", b'{"serverTime":"soon"}'])
+async def test_a_stranger_in_the_venues_place(tmp_path: Path, server: EmbeddedRedis, body: bytes) -> None:
+    class Stranger(Seam):
+        def asked(self, asked: Asked) -> Answer | None:
+            return Answer(200, body)
+
+    async with SimulatedExchange(("BTCUSDT",), seam=Stranger()) as exchange:
+        found = await findings(config_file(tmp_path, exchange, server.tcp_url), 0.1)
+    assert "the answer is not this venue's: " in of(found, "rest", "error")
+
+
 async def test_doors_ports_and_a_config_that_is_none(tmp_path: Path, server: EmbeddedRedis) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = await findings(config_file(tmp_path, None, "redis://192.0.2.1", health_port=port), 0.1)
-    assert f"127.0.0.1:{port}" in of(found, "http", "error")
+    assert f"127.0.0.1:{port}: the port is taken by another program; set" in of(found, "http", "error")
     assert "redis at 192.0.2.1:6379 is used without a password" in of(found, "doors", "warning")
+    found = await findings(config_file(tmp_path, None, server.tcp_url, http={"host": "0.0.0.0"}), 0.1)
+    assert "is open to everybody who can reach it: set http.auth" in of(found, "doors", "warning")
     http = {"host": "0.0.0.0", "auth": {"token": "sesame-sesame-12"}}
     found = await findings(config_file(tmp_path, None, "redis://:p@192.0.2.1", http=http), 0.1)
     doors = of(found, "doors", "warning")
@@ -149,11 +229,15 @@ def test_the_unit_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert "not installed" in of(install("LoadState=not-found"), "unit", "ok")
     well = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNRestarts=2\n"
-    limits = "MemoryMax=1\nTasksMax=100\nCPUQuotaPerSecUSec=500ms"
+    limits = "MemoryMax=1\nTasksMax=100\nCPUQuotaPerSecUSec=500ms\nWatchdogUSec=10s"
     assert of(install(well + limits), "unit", "ok") == "market-data.service is active, enabled, restarted 2 times"
-    bare = install(well.replace("enabled", "disabled") + "MemoryMax=infinity\nTasksMax=9\nCPUQuotaPerSecUSec=infinity")
+    bare = install(
+        well.replace("enabled", "disabled")
+        + "MemoryMax=infinity\nTasksMax=9\nCPUQuotaPerSecUSec=infinity\nWatchdogUSec=0"
+    )
     assert "active, disabled" in of(bare, "unit", "warning")
     assert "no MemoryMax" in of(bare, "unit", "warning")
+    assert "no WatchdogUSec" in of(bare, "unit", "warning")
     assert "no TasksMax" not in of(bare, "unit", "warning")
 
 

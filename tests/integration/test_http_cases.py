@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from mdfeed import http as http_module
-from mdfeed import venues
+from mdfeed import handshakes, venues
 from mdfeed._feed import Feed
 from mdfeed.api import PREFIX, Api
 from mdfeed.config import Config, load_config
@@ -226,7 +225,7 @@ async def test_without_a_client_certificate_nothing_is_answered(tmp_path: Path) 
 
 
 async def test_a_handshake_that_drips_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_module, "HANDSHAKE_S", 0.3)
+    monkeypatch.setattr(handshakes, "HANDSHAKE_S", 0.3)
     context, cert = certificate(tmp_path, "IP:127.0.0.1")
     async with served(tls=context) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -16,12 +16,14 @@ import pytest
 import redis
 import redis.asyncio
 
-from mdfeed import doctor, inspect
+from mdfeed import inspect
 from mdfeed._encode import Collector
 from mdfeed._valve import Valve
 from mdfeed.config import load_config
 from mdfeed.embedded import EmbeddedRedis
+from mdfeed.findings import ERROR
 from mdfeed.lease import PREFIX, Leases
+from mdfeed.redis_checks import examine_redis
 from mdfeed.redis_url import parse_redis_url
 from mdfeed.sentinel import find_master
 from mdfeed.sinks.redis import RedisSink
@@ -126,7 +128,7 @@ async def test_follows_the_master(path: Path, tmp_path: Path, caplog: pytest.Log
         config = load_config(None, {"redis_url": cluster.url})
         async with asyncio.timeout(10):
             # A machine that is busy makes Sentinels see the master down for a moment.
-            while (findings := [finding async for finding in doctor._redis(config)])[0].level == doctor.ERROR:
+            while (findings := [finding async for finding in examine_redis(config)])[0].level == ERROR:
                 await asyncio.sleep(0.1)
     # A replica hands on what its master publishes, so each listener sees most of it: in order, and nothing twice.
     for seqs in seen.values():

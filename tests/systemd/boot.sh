@@ -1,12 +1,12 @@
 #!/bin/bash
 # Becomes the PID 1 of a small machine: a real systemd over a throw-away overlay of this host's own root.
-#   boot.sh SCRATCH HANDED NAME
+#   boot.sh SCRATCH HANDED NAME as-here|unified
 # Run by machine.py as the first process of fresh PID, mount, network, UTS, IPC and cgroup namespaces. SCRATCH is an empty
 # directory for the overlay's tmpfs; HANDED shows up inside, read-only, as /media/handed, and everything that
 # was changed on the machine since it booted as /media/changes. Every mount lives in this mount namespace alone and goes
 # with it; nothing of the host is written.
 set -euo pipefail
-scratch=$1 handed=$2 name=$3
+scratch=$1 handed=$2 name=$3 cgroups=$4
 
 mount --make-rprivate /
 mount -t tmpfs -o size=2g,mode=755 tmpfs "$scratch"
@@ -40,8 +40,8 @@ for i in 0:stdin 1:stdout 2:stderr; do ln -s "fd/${i%:*}" "dev/${i#*:}"; done
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs run
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs tmp
 
-# The host's own layout of cgroups: version 2 alone, or version 1 controllers beside it.
-if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then
+# The host's own layout of cgroups, version 2 alone or version 1 controllers beside it; or version 2 alone as asked for.
+if [ "$cgroups" = unified ] || [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then
     mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 sys/fs/cgroup
 else
     mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup

@@ -57,10 +57,15 @@ def own_cgroups() -> list[Path]:
 
 
 class Machine:
-    """One booted machine. `handed` appears inside, read-only, as /media/handed. Use as a context manager."""
+    """One booted machine. `handed` appears inside, read-only, as /media/handed. Use as a context manager.
 
-    def __init__(self, scratch: Path, handed: Path, name: str = "mdfeed-machine") -> None:
+    `cgroups` is "as-here", the host's own layout, or "unified": version 2 alone, even where the host has version 1
+    beside it. The controllers that version 1 holds are then missing inside, but the kernel filters by address.
+    """
+
+    def __init__(self, scratch: Path, handed: Path, name: str = "mdfeed-machine", cgroups: str = "as-here") -> None:
         self.prefix, self.name = name, f"{name}-{os.getpid()}"
+        self.layout = cgroups
         self.scratch, self.handed = scratch, handed
         self.pid = 0
         self.cgroups = [place / self.name for place in own_cgroups()]
@@ -74,7 +79,7 @@ class Machine:
             for setting in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts a child with none
                 if (place / setting).exists() and (place.parent / setting).exists():
                     (place / setting).write_text((place.parent / setting).read_text())
-        boot = [Path(__file__).with_name("boot.sh"), self.scratch, self.handed, self.name]
+        boot = [Path(__file__).with_name("boot.sh"), self.scratch, self.handed, self.name, self.layout]
         with (self.scratch.parent / "console.log").open("wb") as console:
             self.holder = subprocess.Popen(
                 # Whatever ends this process ends the machine.

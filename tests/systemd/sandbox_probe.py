@@ -22,7 +22,7 @@ from multiprocessing import resource_tracker, shared_memory
 from mdfeed.notify import notify
 
 libc = ctypes.CDLL(None, use_errno=True)
-ring: shared_memory.SharedMemory
+rings: dict[str, shared_memory.SharedMemory] = {}
 
 
 def must(done: int) -> None:
@@ -50,12 +50,12 @@ def write(path: str) -> None:
     pathlib.Path(path).write_text("probe")
 
 
-def make_ring() -> None:
-    global ring
-    ring = shared_memory.SharedMemory("probe_ring", create=True, size=4096)
-    resource_tracker.unregister("/probe_ring", "shared_memory")  # the ring lives as long as the unit, not the tracker
-    ring.buf[:5] = b"ticks"
-    os.chmod("/dev/shm/probe_ring", 0o644)
+def make_ring(name: str, mode: int | None) -> None:
+    rings[name] = shared_memory.SharedMemory(name, create=True, size=4096)
+    resource_tracker.unregister(f"/{name}", "shared_memory")  # the ring lives as long as the unit, not the tracker
+    rings[name].buf[:5] = b"ticks"
+    if mode is not None:
+        os.chmod(f"/dev/shm/{name}", mode)
 
 
 def tell_journal() -> None:
@@ -93,7 +93,9 @@ NEEDS: dict[str, Callable[[], object]] = {
     "names resolved": lambda: socket.getaddrinfo("localhost", 80),
     "state directory": lambda: write("/var/lib/mdfeed/probe"),
     "runtime directory": lambda: write("/run/mdfeed/probe"),
-    "ring in /dev/shm": make_ring,
+    "ring in /dev/shm": lambda: make_ring("probe_ring", 0o644),
+    "ring for its group": lambda: make_ring("probe_group_ring", 0o640),
+    "ring for itself": lambda: make_ring("probe_own_ring", None),
     "journal's own socket": tell_journal,
     "threads": run_thread,
     "compiled modules": import_compiled,
@@ -147,4 +149,5 @@ with socket.create_server(("0.0.0.0", 8080)) as server:
         client, _ = server.accept()
         with client:
             client.recv(4096)
+            rings["probe_group_ring"].buf[0] += 1  # what a reader of it sees
             client.sendall(b"HTTP/1.0 200 OK\r\n\r\nprobe")

@@ -12,6 +12,13 @@ from .machine import HANDED, Machine
 UNIT = "market-data.service"
 DROP_IN = f"/run/systemd/system/{UNIT}.d/test.conf"
 REPO = HANDED / "repo"
+ENVIRONMENT_FILE = "/etc/mdfeed/environment"
+VENUE_PORT, REDIS_PORT = 9443, 6379
+# An exchange and a Redis on the machine's own loopback, as transient units.
+ROAD = {
+    "road-redis": f"redis-server --port {REDIS_PORT} --save ''",
+    "road-venue": f"/opt/mdfeed/venv/bin/mdfeed sim --port {VENUE_PORT}",
+}
 
 
 def install(
@@ -43,6 +50,29 @@ def wait_active(machine: Machine, other_than_pid: str = "0", timeout_s: float = 
         return show(machine, "ActiveState") == "active" and show(machine, "MainPID") not in ("0", other_than_pid)
 
     wait_for(is_back, f"{UNIT} active again: {status(machine)}", timeout_s)
+
+
+def start_road(machine: Machine) -> None:
+    """Bring up exchange and Redis, point the installed daemon at them, and start it anew."""
+    for name, command in ROAD.items():
+        machine.run("systemd-run", "--quiet", "--unit", name, "sh", "-c", f"exec {command}")
+    venue = f"127.0.0.1:{VENUE_PORT}"
+    urls = f"MDFEED_EXCHANGE_WS_URL=ws://{venue}/stream\nMDFEED_EXCHANGE_REST_URL=http://{venue}\n"
+    machine.write(ENVIRONMENT_FILE, urls)
+    machine.run("systemctl", "restart", UNIT)
+
+
+def stop_road(machine: Machine) -> None:
+    machine.run("systemctl", "stop", *ROAD)
+
+
+def get(machine: Machine, path: str) -> str:
+    """What the daemon answers over HTTP; empty when it does not within 2 s."""
+    return machine.run("curl", "-sS", "--max-time", "2", f"http://127.0.0.1:8080{path}", check=False).stdout
+
+
+def is_ready(machine: Machine) -> bool:
+    return '"status":"ready"' in get(machine, "/ready")
 
 
 def status(machine: Machine) -> str:

@@ -63,6 +63,30 @@ def test_ring_is_readable_by_another_user(machine: Machine, findings: dict[str, 
     assert machine.run("runuser", "-u", "nobody", "--", "head", "-c", "5", "/dev/shm/probe_ring").stdout == "ticks"
 
 
+# Maps the ring, has the daemon write to it, and says what it has read before and after: in another process, with no
+# more in common with the daemon than its group.
+READER = """
+import mmap, os, urllib.request
+ring = mmap.mmap(os.open("/dev/shm/probe_group_ring", os.O_RDONLY), 4096, prot=mmap.PROT_READ)
+before = ring[:5].decode()
+urllib.request.urlopen("http://127.0.0.1:8080/").read()
+print(before, ring[:5].decode())
+"""
+OF_THE_GROUP = ["setpriv", "--reuid=nobody", "--regid=mdfeed", "--clear-groups"]
+STRANGER = ["setpriv", "--reuid=nobody", "--regid=65534", "--clear-groups"]
+
+
+def test_ring_is_mapped_by_a_process_of_its_group_and_by_no_stranger(
+    machine: Machine, findings: dict[str, dict[str, str]]
+) -> None:
+    before, after = machine.run(*OF_THE_GROUP, "/usr/bin/python3", "-c", READER).stdout.split()
+    assert (ord(after[0]), after[1:]) == (ord(before[0]) + 1, "icks")
+    refused = machine.run(*STRANGER, "/usr/bin/python3", "-c", READER, check=False)
+    assert "PermissionError" in refused.stderr
+    # UMask=0077: without a mode of the daemon's own choice nobody else reads it.
+    assert machine.run("stat", "-c", "%U %a", "/dev/shm/probe_own_ring").stdout == "mdfeed 600\n"
+
+
 def test_ring_goes_with_the_service(machine: Machine, findings: dict[str, dict[str, str]]) -> None:
     machine.run("systemctl", "stop", "market-data")
-    machine.run("sh", "-c", "! test -e /dev/shm/probe_ring")
+    machine.run("sh", "-c", "! ls /dev/shm | grep probe")

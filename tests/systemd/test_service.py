@@ -14,16 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from .machine import Machine
+from .machine import HANDED, Machine
 from .service import (
+    ENVIRONMENT_FILE,
     REPO,
     UNIT,
     execute,
     execute_daemon,
+    get,
     install,
+    is_ready,
     journal,
     show,
+    start_road,
     status,
+    stop_road,
     wait_active,
     wait_for,
 )
@@ -31,7 +36,6 @@ from .service import (
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(900)]
 
 CONFIG = "/etc/mdfeed/config.yaml"
-HEALTH = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:8080/health"]
 
 
 def counters(machine: Machine, controller: str, file: str) -> dict[str, int]:
@@ -41,10 +45,18 @@ def counters(machine: Machine, controller: str, file: str) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in found.stdout.splitlines())}
 
 
+def changes(machine: Machine) -> set[str]:
+    """Every file that is not as the host has it: mode, owner, size, time. Logs and the manager's own aside."""
+    own = "( -path /media/changes/var/log -o -path /media/changes/var/lib/systemd ) -prune -o"
+    return set(machine.run("find", "/media/changes", *own.split(), "-printf", r"%p %m %U %s %T@\n").stdout.splitlines())
+
+
 def test_dry_run_changes_nothing(machine: Machine) -> None:
+    before = changes(machine)
     said = install(machine, "--dry-run")
     assert "useradd" in said.stdout
     assert "systemctl restart" in said.stdout
+    assert changes(machine) == before
     machine.run("sh", "-c", f"! test -e /opt/mdfeed && ! test -e /etc/mdfeed && ! systemctl cat {UNIT} && ! id mdfeed")
 
 
@@ -62,10 +74,30 @@ def test_install(machine: Machine, wheel: str) -> None:
     assert show(machine, "ActiveState") == "active"
     assert show(machine, "UnitFileState") == "enabled"
     assert show(machine, "User") == "mdfeed"
-    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+    assert json.loads(get(machine, "/health"))["status"] == "healthy"
     assert machine.run("stat", "-c", "%U:%G %a", CONFIG).stdout.strip() == "root:mdfeed 640"
     # Nothing of the program can be changed by the user that runs it.
     assert machine.run("find", "/opt/mdfeed", "-user", "mdfeed").stdout == ""
+
+
+def test_doctor_looks_at_the_installed_service(machine: Machine) -> None:
+    command = ["/opt/mdfeed/venv/bin/mdfeed", "doctor", "-c", CONFIG, "--within", "0.5", "--json"]
+    done = machine.run(*command, check=False)
+    assert done.returncode == 1  # neither venue nor Redis can be reached from here
+    found = json.loads(done.stdout)["findings"]
+    said = {(each["check"], each["level"], each["text"]) for each in found}
+    assert ("unit", "ok", f"{UNIT} is active, enabled, restarted 0 times") in said
+    assert ("http", "ok", "mdfeed serves on port 8080") in said
+    assert ("redis", "error", "localhost:6379: connection refused") in said
+    assert [each for each in found if each["check"] == "unit" and each["level"] != "ok"] == []
+
+
+@pytest.mark.parametrize("option", ["--no-start", "--uninstall"])
+def test_dry_run_over_an_installation_changes_nothing(machine: Machine, wheel: str, option: str) -> None:
+    before, pid = changes(machine), show(machine, "MainPID")
+    install(machine, "--dry-run", option, "--wheel", wheel)
+    assert changes(machine) == before
+    assert show(machine, "MainPID") == pid
 
 
 def test_journal_under_its_name(machine: Machine) -> None:
@@ -86,27 +118,16 @@ def test_ready_once_venue_and_redis_are_there(machine: Machine) -> None:
     """The whole road inside the sandbox, addresses by the environment file: exchange to daemon to Redis, and /ready."""
     if not shutil.which("redis-server"):
         pytest.skip("needs redis-server")
-    serving = {
-        "road-redis": "redis-server --save ''",
-        "road-venue": "/opt/mdfeed/venv/bin/mdfeed sim --port 9443",
-    }
-    for name, command in serving.items():
-        machine.run("systemd-run", "--quiet", "--unit", name, "sh", "-c", f"exec {command}")
-    venue = "MDFEED_EXCHANGE_WS_URL=ws://127.0.0.1:9443/stream\nMDFEED_EXCHANGE_REST_URL=http://127.0.0.1:9443\n"
-    machine.write("/etc/mdfeed/environment", venue)
-    machine.run("systemctl", "restart", UNIT)
-    ready = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:8080/ready"]
-
-    def is_ready() -> bool:
-        return '"status":"ready"' in machine.run(*ready, check=False).stdout
-
-    wait_for(is_ready, f"{machine.run(*ready, check=False).stdout} {status(machine)}")
+    start_road(machine)
+    wait_for(lambda: is_ready(machine), f"{get(machine, '/ready')} {status(machine)}")
     assert json.loads(machine.run("redis-cli", "get", "market_data:BTCUSDT").stdout)["symbol"] == "BTCUSDT"
+    for family in ("process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"):
+        assert f"\n{family} " in get(machine, "/metrics")  # the alerts live by them, and the sandbox hides /proc/stat
     wait_for(lambda: show(machine, "StatusText") == "ready", "systemctl's status line says so too", 15)
-    machine.run("systemctl", "stop", *serving)
-    wait_for(lambda: not is_ready(), "without venue and Redis it is not ready")
+    stop_road(machine)
+    wait_for(lambda: not is_ready(machine), "without venue and Redis it is not ready")
     assert (show(machine, "ActiveState"), show(machine, "NRestarts")) == ("active", "0")
-    machine.run("rm", "/etc/mdfeed/environment")
+    machine.run("rm", ENVIRONMENT_FILE)
     machine.run("systemctl", "restart", UNIT)
 
 
@@ -124,23 +145,39 @@ def test_second_run_is_an_upgrade_that_keeps_the_config(machine: Machine, wheel:
     assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
 
 
+def installed(machine: Machine) -> tuple[str, str, str]:
+    """The release in use, the unit's text, the releases there are."""
+    release = machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout
+    return release, machine.read(f"/etc/systemd/system/{UNIT}"), machine.run("ls", "/opt/mdfeed/releases").stdout
+
+
+def test_upgrade_that_fails_early_or_is_interrupted_disturbs_nothing(machine: Machine, wheel: str) -> None:
+    before, pid = installed(machine), show(machine, "MainPID")
+    failed = install(machine, "--wheel", wheel, check=False, PIP_FIND_LINKS="/nowhere")
+    assert failed.returncode == 1
+    assert "rolling back" in failed.stderr
+    assert (installed(machine), show(machine, "MainPID")) == (before, pid)
+    # Ctrl-C, a while into the environment's making.
+    command = ["timeout", "--preserve-status", "--signal=INT", "3", REPO / "scripts/install-service.sh"]
+    confined = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(HANDED / "wheels")}
+    interrupted = machine.run(*command, "--wheel", wheel, check=False, **confined)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert "rolling back" in interrupted.stderr
+    assert (installed(machine), show(machine, "MainPID")) == (before, pid)
+
+
 def test_failed_upgrade_brings_the_old_one_back(machine: Machine, wheel: str) -> None:
     """A new unit that cannot start: the old release, unit and process state return."""
-
-    def installed() -> tuple[str, str]:
-        return machine.run("readlink", "-f", "/opt/mdfeed/venv").stdout, machine.read(f"/etc/systemd/system/{UNIT}")
-
-    before = installed()
+    before = installed(machine)
     machine.run("cp", "-a", REPO, "/srv/broken")
     broken = "s|^ExecStart=.*|ExecStart=@PREFIX@/venv/bin/mdfeed serve -c /nowhere|"
     machine.run("sed", "-i", broken, f"/srv/broken/deploy/systemd/{UNIT}")
     failed = install(machine, "--wheel", wheel, check=False, source=Path("/srv/broken"))
     assert failed.returncode == 1
     assert "rolling back" in failed.stderr
-    assert installed() == before
-    assert len(machine.run("ls", "/opt/mdfeed/releases").stdout.split()) == 1
+    assert installed(machine) == before
     wait_active(machine)
-    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+    assert json.loads(get(machine, "/health"))["status"] == "healthy"
 
 
 def test_back_after_kill_9(machine: Machine) -> None:
@@ -148,7 +185,7 @@ def test_back_after_kill_9(machine: Machine) -> None:
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     wait_active(machine, pid)
     assert 4 < time.monotonic() - killed_at < 15  # RestartSec is 5 s
-    assert json.loads(machine.run(*HEALTH).stdout)["status"] == "healthy"
+    assert json.loads(get(machine, "/health"))["status"] == "healthy"
 
 
 def test_hung_loop_is_restarted_by_the_watchdog(machine: Machine) -> None:
@@ -157,6 +194,25 @@ def test_hung_loop_is_restarted_by_the_watchdog(machine: Machine) -> None:
     wait_for(lambda: show(machine, "Result") == "watchdog", f"the watchdog's verdict: {status(machine)}", 20)
     wait_active(machine, pid)
     assert "Watchdog timeout" in machine.run("journalctl", "-u", UNIT, "--no-pager").stdout
+
+
+def test_a_blocked_loop_leaves_its_traceback(machine: Machine) -> None:
+    """The watchdog's SIGABRT makes Python say where every thread stood, before the restart."""
+    blocked = """
+import asyncio, time
+from mdfeed.notify import notify
+async def main():
+    notify("READY=1")
+    await asyncio.sleep(0)
+    time.sleep(600)
+asyncio.run(main())
+"""
+    execute(machine, blocked)
+    wait_for(lambda: show(machine, "NRestarts") == "1", f"the watchdog's restart: {status(machine)}", 30)
+    said = machine.run("journalctl", "-u", UNIT, "-o", "cat", "-n", "60", "--no-pager").stdout
+    assert "Fatal Python error: Aborted" in said
+    assert 'of-the-daemon.py", line 7 in main' in said
+    execute_daemon(machine)
 
 
 def test_reload_keeps_the_process(machine: Machine) -> None:

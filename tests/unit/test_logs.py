@@ -6,12 +6,13 @@ import io
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mdfeed.logs import FOLD_KEYS, Fold, is_journal, set_up_logging
+from mdfeed.logs import FOLD_KEYS, Fold, is_journal, say_folded, set_up_logging
 
 log = logging.getLogger("mdfeed.test")
 
@@ -110,6 +111,42 @@ def test_repeats_are_folded_and_counted() -> None:
     calm = record("gap", 130.0)
     assert fold.filter(calm)
     assert calm.getMessage() == "gap"
+
+
+def test_what_was_held_back_is_said_though_no_repeat_comes_any_more() -> None:
+    fold = Fold()
+    for tenth in range(38):
+        fold.filter(record(f"gap after {5123107839020 + tenth}", 100.0 + tenth / 10))
+    fold.filter(record("other", 104.0))
+    assert list(fold.ended(109.9)) == []
+    said = list(fold.ended(112.0))
+    assert [(each.getMessage(), each.levelname, each.name) for each in said] == [
+        ("gap after 5123107839057 (x37 in 10 s)", "WARNING", "mdfeed")
+    ]
+    assert list(fold.ended(130.0)) == []
+    # Repeats that go on are one line in ten seconds, not one plain and one counted.
+    assert not fold.filter(record("gap after 5123107839999", 113.0))
+    assert [each.getMessage() for each in fold.ended(122.0)] == ["gap after 5123107839999 (x1 in 10 s)"]
+
+
+def test_the_handler_says_it_with_the_next_record_when_asked_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mdfeed.logs.FOLD_S", 0.05)
+    stream = written("text")
+    for _ in range(3):
+        log.warning("gap")
+    time.sleep(0.06)
+    log.info("other")
+    assert [line.rpartition(": ")[2] for line in stream.getvalue().splitlines()] == ["gap", "gap (x2 in 0 s)", "other"]
+    for _ in range(3):
+        log.warning("gap again")
+    time.sleep(0.06)
+    say_folded()
+    assert stream.getvalue().splitlines()[-1].endswith("gap again (x2 in 0 s)")
+    monkeypatch.setattr("mdfeed.logs.FOLD_S", 10.0)
+    for _ in range(5):
+        log.error("last")
+    logging.getLogger().handlers[0].close()
+    assert stream.getvalue().splitlines()[-1].endswith("last (x4 in 10 s)")
 
 
 def test_ids_and_measures_do_not_make_a_message_new_but_names_do() -> None:
