@@ -59,26 +59,29 @@ SHARES = {
 }
 # Share that the shadows of good books may use by themselves.
 SHADOW_SHARE = 1 / 3
+MOST = max(SHARES.values())
 
 
 class Governor:
     """One venue's weight. Must be used inside one event loop.
 
-    `weight_per_minute` is the venue's limit for this address. `blocked_until` is UTC ns, 0 when nothing forbids
-    requests. `state_file` keeps the minute's weight and a ban over a restart; None: they are not kept. `spent` counts
-    weight by purpose since the start.
+    `weight_per_minute` is the venue's limit for this address; `share` of it is used at most. `blocked_until` is UTC ns,
+    0 when nothing forbids requests. `state_file` keeps the minute's weight and a ban over a restart; None: they are not
+    kept. `spent` counts weight by purpose since the start.
     """
 
     def __init__(
         self,
         weight_per_minute: int = 2400,
         *,
+        share: float = MOST,
         now_ns: Callable[[], int] = time.time_ns,
         state_file: Path | None = None,
     ) -> None:
         self.blocked_until = 0
         self.spent: Counter[str] = Counter()
-        self._limit = weight_per_minute
+        self.limit = weight_per_minute
+        self._usable = weight_per_minute * share / MOST  # what SHARES are shares of
         self._now_ns = now_ns
         self._state_file = state_file
         self._block: Refusal | None = None
@@ -138,9 +141,9 @@ class Governor:
     def _has_room(self, weight: int, purpose: Purpose) -> bool:
         used = self.weight_used + self._in_flight
         shadows = self._shadows if self._minute_now() == self._minute else 0
-        if purpose is Purpose.SHADOW and shadows and shadows + weight > self._limit * SHADOW_SHARE:
+        if purpose is Purpose.SHADOW and shadows and shadows + weight > self._usable * SHADOW_SHARE:
             return False
-        return used + weight <= self._limit * SHARES[purpose] or used == 0
+        return used + weight <= self._usable * SHARES[purpose] or used == 0
 
     def check(self) -> None:
         """Raise Refused while the venue forbids requests."""
