@@ -36,6 +36,7 @@ from mdfeed.upkeep_metrics import UpkeepMetrics
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+FIRST_LEVELS = 50  # as many as the venue gives for the least weight
 SINK_CLOSE_S = 2.0
 GOOD = ("LIVE", "PROVED")
 BAD = ("STALE", "SUSPECT")
@@ -66,6 +67,7 @@ class Service:
             max_levels=config.book.max_levels,
             buffer_bytes=config.book.buffer_mib << 20,
             snapshot_limit=config.book.snapshot_limit,
+            first_limit=self._first_limit(),
             recall_bytes=config.forensics.recall_mib << 20 if state is not None else 0,
         )
         for symbol in config.symbols:
@@ -119,6 +121,15 @@ class Service:
             tls=tls_context(config),
         )
         self._stopping = asyncio.Event()
+
+    def _first_limit(self) -> int:
+        """Levels a side of the cheap snapshot that seats a book: the venue gives some numbers of them only."""
+        book, limits = self.config.book, self.venue.snapshot_limits
+        if book.snapshot_limit not in limits:
+            choices = ", ".join(map(str, limits))
+            raise self.config.error("book.snapshot_limit", f"{self.venue.name} gives {choices}: {book.snapshot_limit}")
+        least = min(max(FIRST_LEVELS, self.config.order_book_depth), book.snapshot_limit)
+        return min(limit for limit in limits if limit >= least)
 
     def _lines(self) -> Lines:
         config = self.config

@@ -31,7 +31,12 @@ class Book(Struct, frozen=True):
     """How much of the venue's book is asked for and kept."""
 
     snapshot_limit: Annotated[
-        int, Meta(description="levels a side that a REST snapshot is asked for", ge=5, le=5000)
+        int,
+        Meta(
+            description="levels a side that a REST snapshot is asked for: 5, 10, 20, 50, 100, 500, 1000; Spot also 5000",
+            ge=5,
+            le=5000,
+        ),
     ] = 1000
     max_levels: Annotated[
         int,

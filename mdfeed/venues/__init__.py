@@ -142,6 +142,11 @@ class Venue(ABC):
     @abstractmethod
     def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request: ...
 
+    @property
+    @abstractmethod
+    def klines_most(self) -> int:
+        """Rows that one answer to klines_request holds at most."""
+
     @abstractmethod
     def agg_trades_request(self, symbol: str, from_id: int, limit: int) -> Request: ...
 

@@ -110,3 +110,16 @@ async def test_a_folder_that_refuses_is_no_trouble(tmp_path, caplog):
         governor.settle(5)
     assert len(caplog.records) == 1
     assert governor.weight_used == 15
+
+
+async def test_a_smaller_share_leaves_the_rest_to_others():
+    governor = Governor(1000, share=0.3, now_ns=lambda: 10**18)
+    await governor.admit(300, Purpose.RESYNC)
+    waiting = asyncio.ensure_future(governor.admit(1, Purpose.RESYNC))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    full = Governor(1000, share=0.3, now_ns=lambda: 10**18)
+    await full.admit(200, Purpose.FULL)
+    assert not full._has_room(40, Purpose.FULL), "the purposes keep their proportions"
+    assert full._has_room(30, Purpose.FULL)

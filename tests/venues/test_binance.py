@@ -266,3 +266,23 @@ def test_a_body_that_is_something_else_is_a_decode_error(body: bytes) -> None:
     for parse in (USDM.parse_exchange_info, USDM.parse_ticker):
         with pytest.raises(DecodeError):
             parse(body)
+
+
+@pytest.mark.parametrize(
+    "price", ["NaN", "Infinity", "-Infinity", "1E999999999", "1E-999999999", "0E+999999999", None, [], 5e300]
+)
+@pytest.mark.parametrize("time", [1_790_000_000_000, 1 << 62, -(1 << 62), "x", 1e300])
+def test_a_number_that_is_none_is_a_decode_error(price: object, time: object) -> None:
+    rows = {
+        USDM.parse_klines: [[time, price, "1", "1", "1", "1", 0, "1", 1, "0", "0", "0"]],
+        USDM.parse_agg_trades: [{"a": 1, "p": price, "q": "1", "T": time, "m": True, "l": 1, "f": 1}],
+    }
+    for parse, body in rows.items():
+        with pytest.raises(DecodeError):
+            parse(json.dumps(body).encode())
+
+
+def test_a_klines_answer_holds_what_the_request_may_ask_for() -> None:
+    for venue, most in ((USDM, 1500), (COINM, 1500), (SPOT, 1000)):
+        assert venue.klines_most == most
+        assert venue.klines_request("BTCUSDT", "1m", most).path.endswith(f"limit={most}")
