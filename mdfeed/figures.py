@@ -18,7 +18,7 @@ from mdfeed.errors import VenueError
 from mdfeed.governor import Purpose
 from mdfeed.refusals import Backoff, Fold, of_exception
 from mdfeed.rest import Rest
-from mdfeed.venues import Venue
+from mdfeed.venues import TickerRow, Venue
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ MINUTES = 1442  # the window's 1440, the one it began in, the one under way
 # Failures that are the symbol's, not the host's.
 SYMBOLS_OWN = frozenset({"http", "not_found"})
 REFUSED_S = 300.0
+ALL = ""  # stands for all symbols, where a symbol is named
+TICKERS_A_TURN = 20
 ROWS_A_TURN = 240  # taken at once between two turns of the loop: 1 ms or so
 
 
@@ -100,7 +102,11 @@ class Figures:
         self._known.intersection_update(tracks)
         new = [symbol for symbol in tracks if symbol not in self._known and self._is_free(symbol, now_s)]
         if new:
-            return min(new, key=self._failures.__getitem__), self._seed_ticker
+            each = self._venue.ticker_request(new[0]).weight
+            if len(new) * each > self._venue.tickers_request().weight and self._is_free(ALL, now_s):
+                return ALL, self._seed_tickers
+            if ALL not in self._under_way:
+                return min(new, key=self._failures.__getitem__), self._seed_ticker
         due = [
             symbol
             for symbol, due_s in self._minutes_due.items()
@@ -120,23 +126,24 @@ class Figures:
             self._failures[symbol] += 1
             if reason in SYMBOLS_OWN:
                 self._leave_alone(symbol)
-                log.warning("24 h figures of %s: %s", symbol, error)
+                log.warning("24 h figures of %s: %s", symbol or "all symbols", error)
                 return
             self._paused_until_s = asyncio.get_running_loop().time() + max(self._backoff.wait_s(), 0.1)
             held = self._fold.let_through(reason)
             if held is not None:
-                log.warning("24 h figures of %s: %s%s", symbol, error, held)
+                log.warning("24 h figures of %s: %s%s", symbol or "all symbols", error, held)
         except Exception:
-            if symbol not in self._feed.tracks:
+            if symbol != ALL and symbol not in self._feed.tracks:
                 self._minutes_due.pop(symbol, None)  # removed while the answer was on its way
                 return
             self.outcomes["error"] += 1
             self._failures[symbol] += 1
             self._leave_alone(symbol)
-            log.exception("24 h figures of %s: a fault of ours", symbol)
+            log.exception("24 h figures of %s: a fault of ours", symbol or "all symbols")
         else:
             self._failures.pop(symbol, None)
-            self._refused.pop(symbol, None)
+            if symbol != ALL:
+                self._refused.pop(symbol, None)
             self._backoff.reset()
 
     def _leave_alone(self, symbol: str) -> None:
@@ -144,7 +151,21 @@ class Figures:
 
     async def _seed_ticker(self, symbol: str) -> None:
         body = await self._rest.fetch(self._venue.ticker_request(symbol), Purpose.TICKER)
-        self._seeds.ticker(symbol, self._venue.parse_ticker(body))
+        self._seed(symbol, self._venue.parse_ticker(body))
+
+    async def _seed_tickers(self, all_of_them: str) -> None:
+        """Many symbols by one request; those that it does not bring are asked for one by one."""
+        body = await self._rest.fetch(self._venue.tickers_request(), Purpose.TICKER)
+        self._leave_alone(all_of_them)
+        rows = self._venue.parse_tickers(body, self._feed.tracks.keys() - self._known)
+        for taken, (symbol, row) in enumerate(rows.items(), 1):
+            if symbol in self._feed.tracks:
+                self._seed(symbol, row)
+            if taken % TICKERS_A_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _seed(self, symbol: str, row: TickerRow) -> None:
+        self._seeds.ticker(symbol, row)
         self._known.add(symbol)
         self.refine(symbol)
         self.outcomes["ticker"] += 1

@@ -33,7 +33,7 @@ class Book(Struct, frozen=True):
     snapshot_limit: Annotated[
         int,
         Meta(
-            description="levels a side that a REST snapshot is asked for: 5, 10, 20, 50, 100, 500, 1000; Spot also 5000",
+            description="levels a side of a full REST snapshot: 5, 10, 20, 50, 100, 500, 1000; Spot also 5000",
             ge=5,
             le=5000,
         ),

@@ -9,7 +9,7 @@ connection to the wrong route opens, and says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -51,6 +51,7 @@ class Binance(Venue):
     klines_weights: tuple[tuple[int, int], ...]
     exchange_info_weight: int = 1
     ticker_weight: int = 1
+    tickers_weight: int = 40
     agg_trades_weight: int = 20
     default_channels: tuple[str, ...] = ("depth@100ms", "bookTicker", "aggTrade", "ticker")
     partial_channel: str = "depth20@100ms"
@@ -70,6 +71,10 @@ class Binance(Venue):
 
     def ticker_request(self, symbol: str) -> Request:
         return Request.of(f"{self.api}/ticker/24hr", self.ticker_weight, symbol=symbol.upper())
+
+    def tickers_request(self) -> Request:
+        """Of all symbols at once."""
+        return Request.of(f"{self.api}/ticker/24hr", self.tickers_weight)
 
     def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request:
         """Candles from start_ms on, or the newest; futures give 1500 at most, Spot 1000."""
@@ -108,18 +113,14 @@ class Binance(Venue):
         """`ticker/24hr` of one symbol; COIN-M answers with a list of one."""
         row = _parse(body)
         try:
-            return TickerRow(
-                last=_plain(row["lastPrice"]),
-                open=_plain(row["openPrice"]),
-                high=_plain(row["highPrice"]),
-                low=_plain(row["lowPrice"]),
-                volume=_plain(row["volume"]),
-                # COIN-M counts contracts in `volume`; its other figure is in the base asset.
-                quote_volume=_plain(row["quoteVolume"] if "quoteVolume" in row else row["baseVolume"]),
-                open_ts=_whole(row["openTime"], MOST_MS) * MS,
-                close_ts=_whole(row["closeTime"], MOST_MS) * MS,
-                count=_whole(row["count"]),
-            )
+            return _ticker(row)
+        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+            raise DecodeError(f"ticker/24hr: {error!r}", body) from error
+
+    def parse_tickers(self, body: bytes, symbols: Collection[str]) -> dict[str, TickerRow]:
+        """`ticker/24hr` of all symbols: the rows of those asked for, as far as it has them."""
+        try:
+            return {row["symbol"]: _ticker(row) for row in _parse_list(body) if row["symbol"] in symbols}
         except (KeyError, TypeError, ValueError, InvalidOperation) as error:
             raise DecodeError(f"ticker/24hr: {error!r}", body) from error
 
@@ -166,6 +167,21 @@ def _weight(rows: tuple[tuple[int, int], ...], limit: int) -> int:
         if limit <= highest:
             return weight
     raise ValueError(f"the venue gives {rows[-1][0]} rows at most: {limit}")
+
+
+def _ticker(row: Mapping[str, Any]) -> TickerRow:
+    return TickerRow(
+        last=_plain(row["lastPrice"]),
+        open=_plain(row["openPrice"]),
+        high=_plain(row["highPrice"]),
+        low=_plain(row["lowPrice"]),
+        volume=_plain(row["volume"]),
+        # COIN-M counts contracts in `volume`; its other figure is in the base asset.
+        quote_volume=_plain(row["quoteVolume"] if "quoteVolume" in row else row["baseVolume"]),
+        open_ts=_whole(row["openTime"], MOST_MS) * MS,
+        close_ts=_whole(row["closeTime"], MOST_MS) * MS,
+        count=_whole(row["count"]),
+    )
 
 
 def _plain(text: Any) -> Decimal:
@@ -264,6 +280,7 @@ VENUES: tuple[Venue, ...] = (
         ping_interval_s=20.0,
         exchange_info_weight=20,
         ticker_weight=2,
+        tickers_weight=80,
         agg_trades_weight=4,
     ),
 )

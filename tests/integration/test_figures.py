@@ -165,6 +165,20 @@ def test_a_venue_that_gives_fewer_rows_at_once_is_asked_in_parts(world_of):
     assert ours(world, "BTCUSDT") == truth(world, "BTCUSDT", 1440)
 
 
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [(None, 1), (Answer(400, b'{"code":-1102}'), 61), (Answer(200, b'[{"symbol":"SYM001USDT"}]'), 61)],
+)
+def test_many_symbols_are_asked_for_at_once_and_one_by_one_if_that_fails(world_of, answer, asked):
+    symbols = [f"SYM{number:03d}USDT" for number in range(60)]
+    world = world_of(symbols, rate=1.0, channels=("bookTicker",), levels=100)
+    world.refuse = lambda path: answer if path.endswith("/ticker/24hr") else None
+    run_long(world, 45)
+    assert world.asked["24hr"] == asked
+    assert world.figures.outcomes["ticker"] == 60
+    assert all(track.window.figures(world.now_ns) is not None for track in world.feed.tracks.values())
+
+
 def test_a_symbol_whose_minutes_are_refused_is_left_alone_for_a_while(world_of):
     world = world_of(rate=20.0, channels=("aggTrade",))
     world.refuse = lambda path: Answer(400, b'{"code":-1121}') if "klines" in path else None

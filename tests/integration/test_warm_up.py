@@ -41,6 +41,7 @@ def test_500_symbols_are_proved_within_a_minute_and_never_limited(world_of):
         track.book.verified_bids >= 20 and track.book.verified_asks >= 20 for track in world.feed.tracks.values()
     )
     assert set(world.statuses) == {200}, "never a 429"
+    assert world.asked["24hr"] == 1, "one request for the figures of all"
     assert world.proof()["mismatch"] == 0
 
 

@@ -245,6 +245,20 @@ def test_a_ticker_row_is_exact(wrap: object) -> None:
     assert USDM.parse_ticker(json.dumps(row | {"quoteVolume": "9.5"}).encode()).quote_volume == Decimal("9.5")
 
 
+def test_of_all_tickers_those_asked_for_are_read() -> None:
+    row = {"lastPrice": "2", "openPrice": "1", "highPrice": "3", "lowPrice": "1", "volume": "5", "quoteVolume": "9"}
+    row |= {"openTime": 1, "closeTime": 2, "count": 5}
+    rows = [{"symbol": "A", **row}, {"symbol": "B", **row, "lastPrice": "no number"}, {"symbol": "C", **row}]
+    found = USDM.parse_tickers(json.dumps(rows).encode(), {"A", "C", "D"})
+    assert found.keys() == {"A", "C"}
+    assert found["A"] == USDM.parse_ticker(json.dumps(rows[0]).encode())
+    for wanted, body in (({"B"}, json.dumps(rows).encode()), ({"A"}, b"[5]"), ({"A"}, b"[{}]"), ({"A"}, b"{}")):
+        with pytest.raises(DecodeError):
+            USDM.parse_tickers(body, wanted)
+    assert (USDM.tickers_request().path, USDM.tickers_request().weight) == ("/fapi/v1/ticker/24hr", 40)
+    assert SPOT.tickers_request().weight == 80
+
+
 @pytest.mark.parametrize(
     "body",
     [
