@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from mdfeed._feed import Feed
 from mdfeed._seeds import Seeds
+from mdfeed._window import Window
 from mdfeed.errors import VenueError
 from mdfeed.governor import Purpose
 from mdfeed.refusals import Backoff, Fold, of_exception
@@ -59,7 +60,7 @@ class Figures:
         self._rest = rest
         self._poll_s = poll_s
         self._concurrency = concurrency
-        self._known: set[str] = set()  # symbols whose ticker has come
+        self._known: dict[str, Window] = {}  # symbol -> its window, when a ticker has come for it
         self._minutes_due: dict[str, float] = {}  # symbol with a ticker -> loop time at which its minutes are due
         self._failures: Counter[str] = Counter()  # by symbol, in a row
         self._refused: dict[str, float] = {}  # symbol that the venue does not know -> loop time of the next attempt
@@ -99,8 +100,9 @@ class Figures:
         now_s, tracks = asyncio.get_running_loop().time(), self._feed.tracks
         if now_s < self._paused_until_s:
             return None
-        self._known.intersection_update(tracks)
-        new = [symbol for symbol in tracks if symbol not in self._known and self._is_free(symbol, now_s)]
+        if len(self._known) > len(tracks):
+            self._known = {symbol: window for symbol, window in self._known.items() if symbol in tracks}
+        new = [symbol for symbol in self._unknown() if self._is_free(symbol, now_s)]
         if new:
             each = self._venue.ticker_request(new[0]).weight
             if len(new) * each > self._venue.tickers_request().weight and self._is_free(ALL, now_s):
@@ -113,6 +115,10 @@ class Figures:
             if due_s <= now_s and symbol in tracks and self._is_free(symbol, now_s)
         ]
         return (min(due, key=self._failures.__getitem__), self._seed_minutes) if due else None
+
+    def _unknown(self) -> list[str]:
+        """Symbols that came newly, or whose figures have started over."""
+        return [symbol for symbol, track in self._feed.tracks.items() if track.window is not self._known.get(symbol)]
 
     def _is_free(self, symbol: str, now_s: float) -> bool:
         return symbol not in self._under_way and now_s >= self._refused.get(symbol, 0.0)
@@ -157,7 +163,7 @@ class Figures:
         """Many symbols by one request; those that it does not bring are asked for one by one."""
         body = await self._rest.fetch(self._venue.tickers_request(), Purpose.TICKER)
         self._leave_alone(all_of_them)
-        rows = self._venue.parse_tickers(body, self._feed.tracks.keys() - self._known)
+        rows = self._venue.parse_tickers(body, set(self._unknown()))
         for taken, (symbol, row) in enumerate(rows.items(), 1):
             if symbol in self._feed.tracks:
                 self._seed(symbol, row)
@@ -166,7 +172,7 @@ class Figures:
 
     def _seed(self, symbol: str, row: TickerRow) -> None:
         self._seeds.ticker(symbol, row)
-        self._known.add(symbol)
+        self._known[symbol] = self._feed.tracks[symbol].window
         self.refine(symbol)
         self.outcomes["ticker"] += 1
 

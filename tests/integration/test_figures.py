@@ -179,6 +179,18 @@ def test_many_symbols_are_asked_for_at_once_and_one_by_one_if_that_fails(world_o
     assert all(track.window.figures(world.now_ns) is not None for track in world.feed.tracks.values())
 
 
+def test_figures_that_start_over_are_asked_for_again(world_of):
+    world = world_of(rate=3.0, channels=("aggTrade",))
+    run_long(world, 130)
+    assert world.figures.outcomes == {"ticker": 1, "minutes": 1}
+    world.feed.clock_offset_ns = 3600 * S
+    assert world.feed.tracks["BTCUSDT"].window.figures(world.now_ns) is None
+    world.feed.clock_offset_ns = 0
+    run_long(world, 130)
+    assert world.figures.outcomes == {"ticker": 2, "minutes": 2}
+    assert ours(world, "BTCUSDT") == truth(world, "BTCUSDT", 1440)
+
+
 def test_a_symbol_whose_minutes_are_refused_is_left_alone_for_a_while(world_of):
     world = world_of(rate=20.0, channels=("aggTrade",))
     world.refuse = lambda path: Answer(400, b'{"code":-1121}') if "klines" in path else None
