@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import heapq
 import itertools
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -214,3 +215,39 @@ class Governor:
         except OSError as error:
             log.warning("the request weight is not kept over a restart: %s", error)
             self._state_file = None
+
+
+class Places:
+    """So many requests at once; a place that becomes free goes to the most urgent who waits."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: list[tuple[Purpose, int, asyncio.Future[None]]] = []  # a heap
+        self._serial = itertools.count()
+
+    @asynccontextmanager
+    async def one(self, purpose: Purpose) -> AsyncIterator[None]:
+        """A place, for as long as the context lasts."""
+        if self._free > 0:
+            self._free -= 1
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (purpose, next(self._serial), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # the place was given at that very moment
+                    self._give()
+                raise
+        try:
+            yield
+        finally:
+            self._give()
+
+    def _give(self) -> None:
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
