@@ -36,6 +36,7 @@ from mdfeed.upkeep_metrics import UpkeepMetrics
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+SYMBOLS_NAMED = 10  # in the log's first line
 FIRST_LEVELS = 50  # as many as the venue gives for the least weight
 SINK_CLOSE_S = 2.0
 GOOD = ("LIVE", "PROVED")
@@ -204,7 +205,7 @@ class Service:
             log.info(
                 "mdfeed %s: %s on %s, to %s, http on port %d",
                 package_version(),
-                ", ".join(self.config.symbols),
+                named(self.config.symbols),
                 self.venue.name,
                 mask(self.config.redis_url),
                 self.http.port,
@@ -303,3 +304,9 @@ class Service:
         for symbol in symbols:
             self.feed.tracks[symbol].refresh(now_ns())
         self.sink.flush()
+
+
+def named(symbols: list[str]) -> str:
+    """Symbols for a line of the log: all of a few, some of many."""
+    more = f" and {len(symbols) - SYMBOLS_NAMED} more" if len(symbols) > SYMBOLS_NAMED else ""
+    return ", ".join(symbols[:SYMBOLS_NAMED]) + more

@@ -8,7 +8,7 @@ import pytest
 
 from mdfeed.config import load_config
 from mdfeed.errors import ConfigError
-from mdfeed.service import Service
+from mdfeed.service import Service, named
 
 
 def service(**options: object) -> Service:
@@ -58,3 +58,8 @@ def test_without_a_folder_or_a_recall_there_are_no_forensics(tmp_path: Path, mon
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path / 'of-systemd'}:/elsewhere")
     assert service().upkeep.forensics is not None
     assert (tmp_path / "of-systemd").is_dir()
+
+
+def test_the_log_names_all_of_a_few_symbols_and_some_of_many() -> None:
+    assert named(["BTCUSDT", "ETHUSDT"]) == "BTCUSDT, ETHUSDT"
+    assert named([f"S{n}" for n in range(500)]).endswith("S8, S9 and 490 more")
