@@ -10,7 +10,7 @@ INSTALL = MDFEED_BUILT=1 $(BIN)/pip install -q --no-build-isolation -e
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-systemd audit lock promtool security-score soak chaos lint types format sanitize annotate bench bench-smoke clean
+.PHONY: help dev demo test test-systemd audit lock promtool security-score soak chaos lint types format sanitize annotate bench bench-smoke scale clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -108,6 +108,10 @@ bench-smoke: .venv/test  ## the benchmarks, short: that they run and that both s
 	$(BIN)/python -m pytest bench --benchmark-disable -q
 	$(BIN)/python -m bench.end_to_end --smoke
 	$(BIN)/python -m bench.http_load --smoke
+	$(BIN)/python -m bench.scale --smoke
+
+scale: .venv/test  ## 500 symbols at 1000 levels a side: time to proved and full books, weight, memory (ARGS="--symbols 100")
+	$(BIN)/python -m bench.scale $(ARGS)
 
 clean:  ## remove everything that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -10,6 +10,11 @@ cdef struct Scale:
     int64_t qty
 
 
+cdef inline int64_t round_block(int64_t size) noexcept nogil:
+    # What malloc takes for so many bytes: its own 8, rounded up to 16.
+    return (size + 8 + 15) // 16 * 16 if size else 0
+
+
 # Prices inside both verified horizons at which the two sides (of the same sort) differ.
 cdef int64_t count_differences(const Ladder *mine, Scale my_scale,
                                const Ladder *its, Scale its_scale) noexcept nogil

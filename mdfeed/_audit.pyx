@@ -60,10 +60,6 @@ cdef bint can_scale(const Ladder *ladder, Scale scale) noexcept nogil:
     return True
 
 
-cdef int64_t round_block(int64_t size) noexcept nogil:
-    return (size + 8 + 15) // 16 * 16 if size else 0
-
-
 cdef int64_t count_bytes(const Ladder *ladder) noexcept nogil:
     cdef int64_t total = round_block(ladder.far_capacity * <int64_t>sizeof(Level))
     cdef int32_t i

@@ -47,7 +47,7 @@ cdef class Feed:
     cdef Status _decode(self, const char *data, Py_ssize_t size, Py_ssize_t capacity, Message *message) noexcept
     cdef Status _grow_digits(self, const Message *message) noexcept
     cdef Status _feed_held(self, Track track) noexcept
-    cdef void _tell_bad(self, int32_t line, const char *data, Py_ssize_t size, Why why, int64_t recv_ns) noexcept
+    cdef void _tell_bad(self, int32_t line, bytes excerpt, const Message *message, int64_t recv_ns) noexcept
     cdef void _testify(self, Track track, int64_t recv_ns) noexcept
     cdef void _seat_by_partial(self, Track track, Message *message, int64_t recv_ns) noexcept
     cdef str _join(self, Track track, Message *message, int32_t limit, Source source, int64_t recv_ns)

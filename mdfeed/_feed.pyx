@@ -171,14 +171,13 @@ cdef class Feed:
         self.frame_bytes += size
         if self.recall is not None:
             self.recall.push(data, size, recv_ns)
-        if status != OK:
-            self._whys[<int>message.why] += 1
-            if status == BAD or status == NO_MEMORY:
-                self._tell_bad(line, data, size, message.why, recv_ns)
-            else:
-                self._kinds[<int>message.kind] += 1
+        if status == BAD or status == NO_MEMORY:
+            self._tell_bad(line, data[:min(size, 80)], &message, recv_ns)
             return status
         self._kinds[<int>message.kind] += 1
+        if status != OK:
+            self._whys[<int>message.why] += 1
+            return status
         if message.kind == K_SHUTDOWN:
             self.publisher.event(recv_ns, "", "shutdown", line=self._line_names.get(line, ""))
             return OK
@@ -254,13 +253,15 @@ cdef class Feed:
         track.buffer.drop(at)
         return status
 
-    cdef void _tell_bad(self, int32_t line, const char *data, Py_ssize_t size, Why why, int64_t recv_ns) noexcept:
-        cdef bytes excerpt = data[:min(size, 80)]
-        self.last_bad = (WHY[<int>why], excerpt, recv_ns)
+    cdef void _tell_bad(self, int32_t line, bytes excerpt, const Message *message, int64_t recv_ns) noexcept:
+        self._whys[<int>message.why] += 1
+        if message.instrument >= 0:
+            (<Track>self._by_index[message.instrument]).errors += 1
+        self.last_bad = (WHY[<int>message.why], excerpt, recv_ns)
         if recv_ns - self._bad_told_ns >= TELL_BAD_NS:
             self._bad_told_ns = recv_ns
             self.publisher.event(recv_ns, "", "decode_error", line=self._line_names.get(line, ""),
-                                 why=WHY[<int>why], excerpt=repr(excerpt))
+                                 why=self.last_bad[0], excerpt=repr(excerpt))
 
     # ---- snapshots
 

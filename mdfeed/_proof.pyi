@@ -9,3 +9,6 @@ class Proof:
     contradictions: int
     @property
     def pending(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held, malloc's own share included."""

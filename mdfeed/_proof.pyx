@@ -13,6 +13,8 @@ This module counts; what a mismatch means for the book is the Track's business.
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
+from mdfeed._audit cimport round_block
+
 cdef enum:
     CONTRADICTED = 0
     CONFIRMED = 1
@@ -99,6 +101,15 @@ cdef class Proof:
     @property
     def pending(self):
         return self._pending.count
+
+    @property
+    def memory_bytes(self):
+        """Bytes held, malloc's own share included."""
+        cdef int64_t total = round_block(self._pending.capacity * <int64_t>sizeof(Seen))
+        cdef int32_t i
+        for i in range(WITNESSES):
+            total += round_block(self._witnesses[i].seen.capacity * <int64_t>sizeof(Seen))
+        return object.__sizeof__(self) + total
 
     cdef int32_t applied(self, int64_t update_id, const Top *top) noexcept nogil:
         cdef Seen seen

@@ -27,6 +27,8 @@ cdef struct Slot:
     uint32_t start[P_COUNT + 1]
     Buffer state                # the last state payload, to set its key again
     int64_t state_set_ns        # 0: set at the next book
+    int64_t orderbooks          # published on orderbook:{SYM}
+    int64_t trades              # published on trades:{SYM}
 
 
 cdef class RespOutbox(Encoder):

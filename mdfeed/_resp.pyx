@@ -105,6 +105,13 @@ cdef class RespOutbox(Encoder):
         """Bytes that wait for take()."""
         return self._pending.size
 
+    def published_of(self, index: int) -> dict[str, int]:
+        """What was published of the instrument of that index on orderbook:{SYM} and trades:{SYM}, since the start."""
+        cdef Slot *slot = self._slots[index] if 0 <= index < self._n_slots else NULL
+        if slot == NULL:
+            return {"orderbook": 0, "trade": 0}
+        return {"orderbook": slot.orderbooks, "trade": slot.trades}
+
     def take(self) -> bytes:
         """All commands encoded so far, as bytes of their own; nothing is pending then."""
         data = PyBytes_FromStringAndSize(self._pending.data, self._pending.size)
@@ -207,6 +214,7 @@ cdef class RespOutbox(Encoder):
 
     cdef Status emit(self, Output output, const Instrument *instrument, const char *data, size_t size) noexcept nogil:
         cdef Slot *slot
+        cdef Status status
         if output == O_EVENTS:
             return self._append(self._events.data, self._events.size, data, size, False)
         slot = self._slot(instrument)
@@ -215,9 +223,13 @@ cdef class RespOutbox(Encoder):
         if output == O_MARKET_DATA:
             return self._set_and_publish(slot, P_SET_MARKET_DATA, P_PUBLISH_MARKET_DATA, data, size)
         if output == O_ORDERBOOK:
-            return self._command(slot, P_PUBLISH_ORDERBOOK, data, size, False)
+            status = self._command(slot, P_PUBLISH_ORDERBOOK, data, size, False)
+            slot.orderbooks += status == OK
+            return status
         if output == O_TRADES:
-            return self._command(slot, P_PUBLISH_TRADES, data, size, False)
+            status = self._command(slot, P_PUBLISH_TRADES, data, size, False)
+            slot.trades += status == OK
+            return status
         if output == O_BOOK:
             return self._set_and_publish(slot, P_SET_BOOK, P_PUBLISH_BOOK, data, size)
         if output == O_BBO:

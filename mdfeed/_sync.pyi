@@ -10,3 +10,6 @@ class FrameBuffer:
 
     count: int
     def __init__(self, budget: Budget) -> None: ...
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held."""

@@ -22,6 +22,11 @@ cdef class FrameBuffer:
     def __cinit__(self, Budget budget not None):
         self._budget = budget
 
+    @property
+    def memory_bytes(self):
+        """Bytes held."""
+        return object.__sizeof__(self) + self._capacity
+
     def __dealloc__(self):
         self._budget.used -= self._capacity
         free(self._data)

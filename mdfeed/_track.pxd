@@ -12,6 +12,8 @@ cdef class Track(Seat):
     cdef readonly int64_t stale
     cdef readonly int64_t gaps
     cdef readonly int64_t overlaps
+    cdef readonly int64_t disconnects       # how often the last line that carried the diffs was lost
+    cdef readonly int64_t errors            # frames of the symbol that are not what the venue documents
 
     # True when the held frames should be fed again now (a parked gap may have closed).
     cdef bint on_diff(self, int32_t line, const Message *message, const char *data, int32_t size,

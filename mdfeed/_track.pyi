@@ -12,6 +12,8 @@ class Track(Seat):
     stale: int
     gaps: int
     overlaps: int
+    disconnects: int
+    errors: int
     def __init__(
         self, symbol: str, publisher: Any, buffer: FrameBuffer, fuse: Any, patience: int, max_levels: int
     ) -> None: ...
@@ -26,3 +28,19 @@ class Track(Seat):
 
     def tick(self, now_ns: int) -> None:
         """Once a second or so: what follows from time alone."""
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether a line that carries the diffs is open."""
+
+    @property
+    def frames_by_kind(self) -> dict[str, int]:
+        """Frames of the symbol, by event type."""
+
+    @property
+    def silence_limit_ns(self) -> int:
+        """A symbol that is good and silent for so long becomes STALE."""
+
+    @property
+    def memory_bytes(self) -> dict[str, int]:
+        """Bytes held of this symbol, by what they are for: books, windows, proofs, buffers."""

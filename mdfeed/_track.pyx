@@ -217,6 +217,7 @@ cdef class Track(Seat):
         self._proof.lost(line)
         if left or not was_ours:
             return
+        self.disconnects += 1
         self._opened_ns = 0
         self._is_lineless = True
         self._newest_id = 0
@@ -263,3 +264,31 @@ cdef class Track(Seat):
     cdef int64_t patience_ns(self) noexcept nogil:
         """How long without a frame is still fresh; longer after each check that found that nothing had changed."""
         return max(FRESH_NS, <int64_t>(10 * self._cadence_ns)) << self._quiet_run
+
+    # ---- for those who look
+
+    @property
+    def is_carried(self):
+        """Whether a line that carries the diffs is open."""
+        return self._opened_ns != 0 and not self._is_lineless
+
+    @property
+    def frames_by_kind(self):
+        """Frames of the symbol, by event type."""
+        cdef int i
+        return {KIND[i]: self._pulses[i].frames for i in range(1, K_COUNT) if self._pulses[i].frames}
+
+    @property
+    def silence_limit_ns(self):
+        """A symbol that is good and silent for so long becomes STALE."""
+        return self.patience_ns()
+
+    @property
+    def memory_bytes(self):
+        """Bytes held of this symbol, by what they are for."""
+        return {
+            "books": self.book.memory_bytes + (0 if self.shadow is None else self.shadow.memory_bytes),
+            "windows": self.window.memory_bytes,
+            "proofs": self._proof.memory_bytes,
+            "buffers": self.buffer.memory_bytes,
+        }

@@ -34,7 +34,8 @@ cdef class Trust:
     cdef readonly Tape agg_trades
     cdef readonly Tape single_trades
     cdef readonly Window window             # 24 h figures
-    cdef readonly double volume_error       # our 24 h volume against the newest ticker's, as a share
+    cdef double _day_errors[4]              # by DAY_FIGURES: our 24 h less the newest ticker's, as a share of it
+    cdef bint _has_day_errors
     cdef readonly dict resyncs              # reason -> how often the book became SUSPECT
     cdef Proof _proof
     cdef Publisher _publisher

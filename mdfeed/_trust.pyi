@@ -4,6 +4,7 @@ from mdfeed._book import Book
 from mdfeed._tape import Tape
 from mdfeed._window import Window
 
+DAY_FIGURES: tuple[str, ...]
 SOURCES: tuple[str, ...]
 
 class Trust:
@@ -14,7 +15,6 @@ class Trust:
     agg_trades: Tape
     single_trades: Tape
     window: Window
-    volume_error: float
     resyncs: dict[str, int]
     @property
     def clock_offset_ns(self) -> int: ...
@@ -56,6 +56,14 @@ class Trust:
     def trades(self) -> int: ...
     @property
     def trade_gaps(self) -> int: ...
+    @property
+    def day_errors(self) -> dict[str, float]:
+        """Our 24 h figures less those of the newest ticker, as shares of them, by name; empty until both are known."""
+
+    @property
+    def cadence_ns(self) -> int:
+        """Mean time between two frames, learned; 0 before the second."""
+
     @property
     def venue_delay_ns(self) -> int | None: ...
     def trade_summary(self) -> dict[str, int | str | None] | None:

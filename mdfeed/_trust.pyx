@@ -13,6 +13,7 @@ from mdfeed._pulse cimport beat
 
 from mdfeed._publish import STATES
 
+DAY_FIGURES = ("volume", "count", "high", "low")
 SOURCES = ("rest", "ws_api", "depth20")
 
 cdef int64_t S = 1_000_000_000
@@ -111,8 +112,12 @@ cdef class Trust:
             self._has_missed_trades = False
             return
         self.window.day(theirs.close_ts, &ours)
-        if ours.is_known and theirs.volume > 0:
-            self.volume_error = (<double>ours.volume - <double>theirs.volume) / <double>theirs.volume
+        self._has_day_errors = ours.is_known and theirs.volume > 0 and theirs.trade_count > 0 and theirs.low_price > 0
+        if self._has_day_errors:
+            self._day_errors[0] = (<double>ours.volume - <double>theirs.volume) / <double>theirs.volume
+            self._day_errors[1] = <double>(ours.trade_count - theirs.trade_count) / <double>theirs.trade_count
+            self._day_errors[2] = <double>(ours.high_price - theirs.high_price) / <double>theirs.high_price
+            self._day_errors[3] = <double>(ours.low_price - theirs.low_price) / <double>theirs.low_price
 
     cdef void set_clock_offset(self, int64_t offset_ns) noexcept:
         # Figures that were kept by a clock which was not the venue's start over, unknown.
@@ -320,6 +325,18 @@ cdef class Trust:
     @property
     def trade_gaps(self):
         return self.tape.gaps
+
+    @property
+    def day_errors(self):
+        """Our 24 h figures less those of the newest ticker, as shares of them, by name; empty until both are known."""
+        if not self._has_day_errors:
+            return {}
+        return {name: self._day_errors[i] for i, name in enumerate(DAY_FIGURES)}
+
+    @property
+    def cadence_ns(self):
+        """Mean time between two frames, learned; 0 before the second."""
+        return <int64_t>self._cadence_ns
 
     @property
     def venue_delay_ns(self):

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from mdfeed._audit cimport round_block
 from mdfeed._text cimport int_of_wide, wide_of_int
 
 cdef extern from *:
@@ -350,6 +351,11 @@ cdef class Window:
             if self._own_from == 0 or first * MINUTE_NS < self._own_from:
                 self._own_from = self._heard_from = first * MINUTE_NS
             self._prior_to = min(self._prior_to, self._own_from)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held, malloc's own share included."""
+        return object.__sizeof__(self) + (round_block(MINUTES * sizeof(Minute)) if self._ring != NULL else 0)
 
     def grow_digits(self, price_digits: int, qty_digits: int) -> None:
         """More digits, no loss. Raises OverflowError, with nothing changed, for fewer or when a figure does not fit."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import heapq
 import itertools
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -59,26 +60,29 @@ SHARES = {
 }
 # Share that the shadows of good books may use by themselves.
 SHADOW_SHARE = 1 / 3
+MOST = max(SHARES.values())
 
 
 class Governor:
     """One venue's weight. Must be used inside one event loop.
 
-    `weight_per_minute` is the venue's limit for this address. `blocked_until` is UTC ns, 0 when nothing forbids
-    requests. `state_file` keeps the minute's weight and a ban over a restart; None: they are not kept. `spent` counts
-    weight by purpose since the start.
+    `weight_per_minute` is the venue's limit for this address; `share` of it is used at most. `blocked_until` is UTC ns,
+    0 when nothing forbids requests. `state_file` keeps the minute's weight and a ban over a restart; None: they are not
+    kept. `spent` counts weight by purpose since the start.
     """
 
     def __init__(
         self,
         weight_per_minute: int = 2400,
         *,
+        share: float = MOST,
         now_ns: Callable[[], int] = time.time_ns,
         state_file: Path | None = None,
     ) -> None:
         self.blocked_until = 0
         self.spent: Counter[str] = Counter()
-        self._limit = weight_per_minute
+        self.limit = weight_per_minute
+        self._usable = weight_per_minute * share / MOST  # what SHARES are shares of
         self._now_ns = now_ns
         self._state_file = state_file
         self._block: Refusal | None = None
@@ -138,9 +142,9 @@ class Governor:
     def _has_room(self, weight: int, purpose: Purpose) -> bool:
         used = self.weight_used + self._in_flight
         shadows = self._shadows if self._minute_now() == self._minute else 0
-        if purpose is Purpose.SHADOW and shadows and shadows + weight > self._limit * SHADOW_SHARE:
+        if purpose is Purpose.SHADOW and shadows and shadows + weight > self._usable * SHADOW_SHARE:
             return False
-        return used + weight <= self._limit * SHARES[purpose] or used == 0
+        return used + weight <= self._usable * SHARES[purpose] or used == 0
 
     def check(self) -> None:
         """Raise Refused while the venue forbids requests."""
@@ -211,3 +215,39 @@ class Governor:
         except OSError as error:
             log.warning("the request weight is not kept over a restart: %s", error)
             self._state_file = None
+
+
+class Places:
+    """So many requests at once; a place that becomes free goes to the most urgent who waits."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: list[tuple[Purpose, int, asyncio.Future[None]]] = []  # a heap
+        self._serial = itertools.count()
+
+    @asynccontextmanager
+    async def one(self, purpose: Purpose) -> AsyncIterator[None]:
+        """A place, for as long as the context lasts."""
+        if self._free > 0:
+            self._free -= 1
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (purpose, next(self._serial), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # the place was given at that very moment
+                    self._give()
+                raise
+        try:
+            yield
+        finally:
+            self._give()
+
+    def _give(self) -> None:
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

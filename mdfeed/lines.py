@@ -87,6 +87,7 @@ class Lines:
         max_streams: int = 200,
         redundancy: int = 1,
         max_age_s: float = 23 * 3600.0,
+        max_connects: int = 300,
         reconnect_delay_ms: int = 1000,
         max_reconnect_delay_ms: int = 60_000,
         now_ns: Callable[[], int] = now_ns,
@@ -109,7 +110,7 @@ class Lines:
         self._now_ns = now_ns
         self._patience = patience or Patience()
         self._ssl_context = ssl_context
-        self._budget = ConnectBudget()
+        self._budget = ConnectBudget(max_connects)
         self._symbols: tuple[str, ...] = ()
         self._partials: tuple[str, ...] = ()
         self._layout: Layout | None = None

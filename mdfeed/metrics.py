@@ -84,6 +84,13 @@ class Sink(Protocol):
         """published {kind: n}, dropped {reason: n}, errors {code: n}, buffer_bytes, reconnects."""
 
 
+class Part(Protocol):
+    """Families of another module, given out with the collector's own."""
+
+    def pieces(self, size: int, /) -> Iterator[Iterable[Metric]]:
+        """As FeedCollector.pieces."""
+
+
 class LoopLag:
     """How late the event loop runs a timer: the worst of the last PERIOD_S to twice that, in seconds."""
 
@@ -135,16 +142,16 @@ class FeedCollector(Collector):
         feed: Feed,
         lines: Iterable[Line] = (),
         sinks: Iterable[Sink] = (),
-        governor: Any = None,
         lag: LoopLag | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        more: Sequence[Part] = (),
     ) -> None:
         self.feed = feed
         self.lines = lines
         self.sinks = sinks
-        self.governor = governor
         self.lag = lag
         self.now_ns = now_ns
+        self.more = more
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: a registry need not scrape once just to learn the names."""
@@ -165,15 +172,11 @@ class FeedCollector(Collector):
         yield self.of_lines()
         yield self.of_sinks()
         yield self.of_process()
+        for part in self.more:
+            yield from part.pieces(size)
 
     def of_process(self) -> Iterator[Metric]:
-        """Ourselves: weight, loop, clock, build."""
-        if self.governor is not None:
-            yield gauge(
-                "mdfeed_rest_weight_used",
-                "Request weight used in the venue's current minute.",
-                self.governor.weight_used,
-            )
+        """Ourselves: loop, clock, build."""
         if self.lag is not None:
             yield gauge(
                 "mdfeed_event_loop_lag_seconds", "Worst lateness of a timer in the last 15 to 30 s.", self.lag.worst_s
@@ -232,6 +235,23 @@ class FeedCollector(Collector):
         delay = GaugeMetricFamily(
             "mdfeed_venue_delay_seconds", "From the venue's event time to our receipt.", labels=labels
         )
+        interval = GaugeMetricFamily(
+            "mdfeed_frame_interval_seconds", "Learned: mean time between two frames of the symbol.", labels=labels
+        )
+        patience = GaugeMetricFamily(
+            "mdfeed_silence_limit_seconds", "A symbol that is silent for so long becomes STALE.", labels=labels
+        )
+        ghosts = CounterMetricFamily(
+            "mdfeed_book_ghost_levels", "Levels in which a later snapshot contradicted the book.", labels=labels
+        )
+        dropped = CounterMetricFamily(
+            "mdfeed_book_dropped_levels", "Levels dropped at book.max_levels, farthest first.", labels=labels
+        )
+        error = GaugeMetricFamily(
+            "mdfeed_day_error_ratio",
+            "Our 24 h figure less that of the venue's newest ticker, as a share of it.",
+            labels=[*labels, "figure"],
+        )
         now_ns = self.now_ns()
         for track in tracks:
             own = [self.feed.venue, track.symbol]
@@ -257,7 +277,14 @@ class FeedCollector(Collector):
                 age.add_metric(own, (now_ns - track.last_update_ns) / 1e9)
             if track.venue_delay_ns is not None:
                 delay.add_metric(own, track.venue_delay_ns / 1e9)
+                interval.add_metric(own, track.cadence_ns / 1e9)
+            patience.add_metric(own, track.silence_limit_ns / 1e9)
+            ghosts.add_metric(own, track.ghosts)
+            dropped.add_metric(own, track.book.dropped_levels)
+            for figure, share in track.day_errors.items():
+                error.add_metric([*own, figure], share)
         yield from (updates, state, proof, levels, resyncs, crossed, trades, trade_gaps, age, delay)
+        yield from (interval, patience, ghosts, dropped, error)
 
     def of_latency(self) -> Iterator[Metric]:
         for name, text, histogram in (
@@ -318,10 +345,12 @@ class FeedCollector(Collector):
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """A family of one sample without labels."""
     return GaugeMetricFamily(name, text, value=value)
 
 
 def counted(name: str, text: str, labels: list[str], own: list[str], counts: Mapping[str, int]) -> CounterMetricFamily:
+    """A counter with a sample for each key of `counts`, its last label."""
     family = CounterMetricFamily(name, text, labels=labels)
     for label, count in counts.items():
         family.add_metric([*own, label], count)

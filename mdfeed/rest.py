@@ -21,7 +21,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from mdfeed.errors import GeoBlocked, RateLimited, SnapshotError
-from mdfeed.governor import Governor, Purpose
+from mdfeed.governor import Governor, Places, Purpose
 from mdfeed.refusals import Fold, Refusal, Refused, of_exception, of_status
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Rest:
         self._url = urlsplit(base_url)
         self._weight_header = weight_header.lower()
         self._timeout_s = timeout_s
-        self._slots = asyncio.Semaphore(connections)
+        self._slots = Places(connections)
         self._ssl_context = ssl_context
         self._now_ns = now_ns
         self._block: Refusal | None = None  # this host's
@@ -123,7 +123,7 @@ class Rest:
         headers: dict[str, str] = {}
         has_left = False
         try:
-            async with self._slots:
+            async with self._slots.one(purpose):
                 self._check()
                 has_left = True
                 if on_leave is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from mdfeed import sinks, venues
 from mdfeed._clock import now_ns
 from mdfeed._feed import Feed
+from mdfeed._resp import RespOutbox
 from mdfeed._valve import Valve
 from mdfeed.api import Api
 from mdfeed.clock import ClockWatch
@@ -24,17 +25,20 @@ from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
 from mdfeed.lease import Leases
+from mdfeed.legacy_metrics import LegacyMetrics
 from mdfeed.lines import Lines
 from mdfeed.logs import say_folded
-from mdfeed.metrics import FeedCollector, LoopLag, package_version
+from mdfeed.metrics import FeedCollector, LoopLag, Part, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.roster import Roster
 from mdfeed.upkeep import Upkeep, state_folder
+from mdfeed.upkeep_metrics import UpkeepMetrics
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
-RECALL_BYTES = 4 << 20  # of newest frames, for forensics
+SYMBOLS_NAMED = 10  # in the log's first line
+FIRST_LEVELS = 50  # as many as the venue gives for the least weight
 SINK_CLOSE_S = 2.0
 GOOD = ("LIVE", "PROVED")
 BAD = ("STALE", "SUSPECT")
@@ -53,13 +57,20 @@ class Service:
     def __init__(self, config: Config, *, takeover: bool = False) -> None:
         self.config = config
         self.venue = venues.get(config.venue)
+        state = state_folder(config.state_dir)
+        try:
+            if state is not None:
+                state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise config.error("state_dir", f"{state}: {error.strerror}") from error
         self.feed = Feed(
             self.venue,
             depth=config.order_book_depth,
             max_levels=config.book.max_levels,
             buffer_bytes=config.book.buffer_mib << 20,
             snapshot_limit=config.book.snapshot_limit,
-            recall_bytes=RECALL_BYTES if state_folder() is not None else 0,
+            first_limit=self._first_limit(),
+            recall_bytes=config.forensics.recall_mib << 20 if state is not None else 0,
         )
         for symbol in config.symbols:
             self.feed.add(symbol)
@@ -68,6 +79,8 @@ class Service:
             self.feed.instruments,
             epoch=time.time_ns() // 1_000_000,
             outputs=frozenset(config.redis.outputs),
+            trades_maxlen=config.redis.trades_maxlen,
+            events_maxlen=config.redis.events_maxlen,
         )
         self.outbox, self.leases = self.sink.outbox, None
         if config.redis.leases and self.sink.name == "redis":
@@ -85,7 +98,9 @@ class Service:
             flush=self.sink.flush,
             rest_url=config.exchange_rest_url,
             ws_url=config.exchange_ws_url,
-            state=state_folder(),
+            state=state,
+            weight_share=config.rest.weight_share,
+            forensics_kept=config.forensics.keep,
             follow_partials=self.lines.follow_partials,
         )
         rest = self.upkeep.rest
@@ -93,7 +108,10 @@ class Service:
         self.clock = ClockWatch(self.feed, self.venue, rest)
         self.lag = LoopLag()
         self.api = Api(self.feed, config.order_book_depth, now_ns)
-        collector = FeedCollector(self.feed, self.lines.streams, [self.sink], rest, self.lag, now_ns)
+        more: list[Part] = [UpkeepMetrics(self.feed, self.upkeep, now_ns)]
+        if config.metrics.legacy_names:
+            more.append(LegacyMetrics(self.feed, self.sink, self._published_of))
+        collector = FeedCollector(self.feed, self.lines.streams, [self.sink], self.lag, now_ns, more)
         self.http = HttpServer(
             config.http.host,
             config.health_port,
@@ -105,6 +123,15 @@ class Service:
             tls=tls_context(config),
         )
         self._stopping = asyncio.Event()
+
+    def _first_limit(self) -> int:
+        """Levels a side of the cheap snapshot that seats a book: the venue gives some numbers of them only."""
+        book, limits = self.config.book, self.venue.snapshot_limits
+        if book.snapshot_limit not in limits:
+            choices = ", ".join(map(str, limits))
+            raise self.config.error("book.snapshot_limit", f"{self.venue.name} gives {choices}: {book.snapshot_limit}")
+        least = min(max(FIRST_LEVELS, self.config.order_book_depth), book.snapshot_limit)
+        return min(limit for limit in limits if limit >= least)
 
     def _lines(self) -> Lines:
         config = self.config
@@ -120,9 +147,15 @@ class Service:
             max_streams=config.lines.max_streams,
             redundancy=config.lines.redundancy,
             max_age_s=config.lines.max_age_h * 3600.0,
+            max_connects=config.lines.max_connects,
             reconnect_delay_ms=config.reconnect_delay_ms,
             max_reconnect_delay_ms=config.max_reconnect_delay_ms,
         )
+
+    def _published_of(self, symbol: str) -> dict[str, int]:
+        """Publications of a symbol by type, where the sink counts them."""
+        outbox = self.sink.outbox
+        return outbox.published_of(self.feed.instruments.index(symbol)) if isinstance(outbox, RespOutbox) else {}
 
     # ---- what is asked from outside
 
@@ -173,7 +206,7 @@ class Service:
             log.info(
                 "mdfeed %s: %s on %s, to %s, http on port %d",
                 package_version(),
-                ", ".join(self.config.symbols),
+                named(self.config.symbols),
                 self.venue.name,
                 mask(self.config.redis_url),
                 self.http.port,
@@ -273,3 +306,9 @@ class Service:
         for symbol in symbols:
             self.feed.tracks[symbol].refresh(now_ns())
         self.sink.flush()
+
+
+def named(symbols: list[str]) -> str:
+    """Symbols for a line of the log: all of a few, some of many."""
+    more = f" and {len(symbols) - SYMBOLS_NAMED} more" if len(symbols) > SYMBOLS_NAMED else ""
+    return ", ".join(symbols[:SYMBOLS_NAMED]) + more

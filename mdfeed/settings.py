@@ -21,8 +21,8 @@ from mdfeed.errors import ConfigError
 MAX_SYMBOL_BYTES = 39
 # Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.
 SECRETS = frozenset({"redis_url", "http.auth.token", "http.auth.password"})
-# Keys that name a file; relative names start at the folder of the configuration file.
-PATHS = frozenset({"http.tls.cert", "http.tls.key", "http.tls.client_ca"})
+# Keys that name a file or a folder; relative names start at the folder of the configuration file.
+PATHS = frozenset({"state_dir", "http.tls.cert", "http.tls.key", "http.tls.client_ca"})
 
 Output = Literal["market_data", "orderbook", "trades", "state", "book", "bbo", "trades_stream", "events"]
 OUTPUTS: list[Output] = list(get_args(Output))
@@ -33,7 +33,12 @@ class Book(Struct, frozen=True):
     """How much of the venue's book is asked for and kept."""
 
     snapshot_limit: Annotated[
-        int, Meta(description="levels a side that a REST snapshot is asked for", ge=5, le=5000)
+        int,
+        Meta(
+            description="levels a side of a full REST snapshot: 5, 10, 20, 50, 100, 500, 1000; Spot also 5000",
+            ge=5,
+            le=5000,
+        ),
     ] = 1000
     max_levels: Annotated[
         int,
@@ -61,6 +66,24 @@ class Lines(Struct, frozen=True):
         float,
         Meta(description="hours after which a connection has been replaced; the venue ends it after 24", gt=0, le=24),
     ] = 23.0
+    max_connects: Annotated[
+        int,
+        Meta(description="connects in five minutes, all lines together; the venue allows an address 300", ge=5, le=300),
+    ] = 300
+
+
+class Rest(Struct, frozen=True):
+    """Requests to the venue: snapshots, 24 h figures, missed trades."""
+
+    weight_share: Annotated[
+        float,
+        Meta(
+            description="share of the venue's request weight that is used at most; less when others ask from this "
+            "address too",
+            ge=0.05,
+            le=0.95,
+        ),
+    ] = 0.9
 
 
 class Redis(Struct, frozen=True):
@@ -73,6 +96,12 @@ class Redis(Struct, frozen=True):
         bool,
         Meta(description="hold mdfeed:lease:{SYMBOL}, so that never two daemons publish one symbol; needs EVAL"),
     ] = True
+    trades_maxlen: Annotated[
+        int, Meta(description="entries kept in each stream mdfeed:trades:{SYMBOL}, about", ge=1, le=10_000_000)
+    ] = 10_000
+    events_maxlen: Annotated[
+        int, Meta(description="entries kept in the stream mdfeed:events, about", ge=1, le=10_000_000)
+    ] = 10_000
 
 
 class Auth(Struct, frozen=True):
@@ -102,6 +131,23 @@ class Http(Struct, frozen=True):
     )
     auth: Auth = msgspec.field(default_factory=Auth)
     tls: Tls = msgspec.field(default_factory=Tls)
+
+
+class Forensics(Struct, frozen=True):
+    """Files about contradicted books, in the state folder: the last frames and the difference, for mdfeed replay."""
+
+    recall_mib: Annotated[
+        int, Meta(description="MiB of the newest frames that are remembered for them; 0: no files", ge=0, le=256)
+    ] = 4
+    keep: Annotated[int, Meta(description="files kept; the oldest go first", ge=1, le=10_000)] = 20
+
+
+class Metrics(Struct, frozen=True):
+    """What /metrics says."""
+
+    legacy_names: Annotated[
+        bool, Meta(description="also the ten names of the earlier service (docs/OPERATIONS.md)")
+    ] = False
 
 
 class Log(Struct, frozen=True):
@@ -169,10 +215,20 @@ class Config(Struct, frozen=True):
         Literal["0ms", "100ms", "250ms", "500ms"],
         Meta(description="pace of the depth diffs: 0ms, 100ms, 250ms or 500ms"),
     ] = "100ms"
+    state_dir: Annotated[
+        Word | None,
+        Meta(
+            description="folder of what is kept over a restart (request weight) and of forensic files; "
+            "null: systemd's $STATE_DIRECTORY, else nothing is kept"
+        ),
+    ] = None
     book: Book = msgspec.field(default_factory=Book)
     lines: Lines = msgspec.field(default_factory=Lines)
+    rest: Rest = msgspec.field(default_factory=Rest)
     redis: Redis = msgspec.field(default_factory=Redis)
     http: Http = msgspec.field(default_factory=Http)
+    metrics: Metrics = msgspec.field(default_factory=Metrics)
+    forensics: Forensics = msgspec.field(default_factory=Forensics)
     log: Log = msgspec.field(default_factory=Log)
     origin: dict[str, str] = msgspec.field(default_factory=dict)
 

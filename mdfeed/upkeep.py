@@ -39,7 +39,8 @@ def ws_api_url_of(venue: Venue, ws_url: str) -> str | None:
 class Upkeep:
     """`run` serves until cancelled. `rest` and its governor are for others to share.
 
-    `flush` is called after what may have published. `state` is a folder to keep things in, or None.
+    `flush` is called after what may have published. `state` is a folder that is there, to keep things in, or None;
+    without it, or with a feed that recalls no frames, there are no forensic files.
     `follow_partials` is called with all symbols whose partial depth should be subscribed (Snapshots has the rest).
     """
 
@@ -53,13 +54,12 @@ class Upkeep:
         ws_url: str,
         state: Path | None = None,
         follow_partials: Callable[[Sequence[str]], object] | None = None,
-        weight_per_minute: int = 2400,
+        weight_share: float = 0.9,
+        forensics_kept: int = 20,
         now_ns: Callable[[], int] = own_clock,
     ) -> None:
-        if state is not None:
-            state.mkdir(parents=True, exist_ok=True)
         kept = state / "weight.json" if state is not None else None
-        self.governor = Governor(weight_per_minute, now_ns=now_ns, state_file=kept)
+        self.governor = Governor(share=weight_share, now_ns=now_ns, state_file=kept)
         self.rest = Rest(rest_url, governor=self.governor, now_ns=now_ns)
         api_url = ws_api_url_of(venue, ws_url)
         self.ws_api = WsApi(api_url, self.governor) if api_url is not None else None
@@ -74,7 +74,9 @@ class Upkeep:
         )
         self.figures = Figures(feed, venue, self.rest)
         self.backfill = Backfill(feed, venue, self.rest, flush=flush, on_lost=self.figures.refine, now_ns=now_ns)
-        self.forensics = Forensics(feed, state / "forensics") if state is not None else None
+        self.forensics = None
+        if state is not None and feed.recall is not None:
+            self.forensics = Forensics(feed, state / "forensics", most=forensics_kept)
 
     async def run(self) -> None:
         """Serves until cancelled. No far side's behaviour ends it."""

@@ -27,7 +27,8 @@ FLOORS = [
     "_fuse _races _slots _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
     "_clock _line refusals dial session stream layout lines clock roster governor rest snapshots upkeep ws_api"
     " redis_url sentinel findings redis_checks sinks capture containers player exchange embedded httphead gate"
-    " handshakes http api metrics process exposition logs notify lease service figures backfill forensics",
+    " handshakes http api metrics process exposition upkeep_metrics legacy_metrics logs notify lease service figures"
+    " backfill forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]

@@ -90,6 +90,7 @@ class Tape:
         self._open = price
         self._typical_qty = qty
         self._rows = array("q")
+        self._closed: tuple[int, int, int, int, int, int, int, int, int] | None = None  # see _day_closed
 
     def trade(self, price: int, qty: int, time_ms: int, is_buyer_maker: bool) -> tuple[Trade, AggTrade | None]:
         """Record a match; its id is the next one. Also the aggregate trade that this one has closed, if any."""
@@ -179,31 +180,56 @@ class Tape:
     def day(self, now_ms: int) -> Day:
         """Statistics of the 24 hours before `now_ms`, to the minute."""
         self._make_past()
-        rows = self._rows
+        rows, last = self._rows, self.last_price
         oldest = now_ms - now_ms % MINUTE_MS - (DAY_MINUTES - 1) * MINUTE_MS
-        at = 0
-        while at < len(rows) and rows[at] < oldest:
-            at += _ROW
-        count = sum(rows[at + 7 :: _ROW])
+        opening, high, low, qty, quote, count = self._day_closed(oldest)
+        if rows and rows[-_ROW] >= oldest:
+            newest = rows[-_ROW:]
+            opening = opening or newest[1]
+            high, low = max(high, newest[2]), min(low or newest[3], newest[3])
+            qty, quote, count = qty + newest[5], quote + newest[6], count + newest[7]
         last_id = self.next_trade - 1
         return Day(
             oldest,
             now_ms,
-            rows[at + 1] if at < len(rows) else self.last_price,
-            max(rows[at + 2 :: _ROW], default=self.last_price),
-            min(rows[at + 3 :: _ROW], default=self.last_price),
-            self.last_price,
+            opening or last,
+            high or last,
+            low or last,
+            last,
             self.last_qty,
-            sum(rows[at + 5 :: _ROW]),
-            sum(rows[at + 6 :: _ROW]),
+            qty,
+            quote,
             count,
             last_id - count + 1 if count else -1,
             last_id if count else -1,
         )
 
+    def _day_closed(self, oldest: int) -> tuple[int, int, int, int, int, int]:
+        """(open, high, low, qty, quote, trades) of the minutes from `oldest` on, the newest aside; 0 without any.
+
+        They stay what they are until the next minute, and hundreds of tickers ask each second.
+        """
+        rows = self._rows
+        key = (oldest, len(rows), rows[-_ROW] if rows else 0)
+        if self._closed is None or self._closed[:3] != key:
+            at = 0
+            while at < len(rows) and rows[at] < oldest:
+                at += _ROW
+            self._closed = (
+                *key,
+                rows[at + 1] if at < len(rows) - _ROW else 0,
+                max(rows[at + 2 : -_ROW : _ROW], default=0),
+                min(rows[at + 3 : -_ROW : _ROW], default=0),
+                sum(rows[at + 5 : -_ROW : _ROW]),
+                sum(rows[at + 6 : -_ROW : _ROW]),
+                sum(rows[at + 7 : -_ROW : _ROW]),
+            )
+        return self._closed[3:]
+
     def rescale_prices(self, factor: int) -> None:
         """A tick is `factor` times smaller: the past is told in the new one."""
         self._make_past()
+        self._closed = None
         self.last_price *= factor
         self._open *= factor
         for agg in (*self.aggs, *((self._pending,) if self._pending is not None else ())):

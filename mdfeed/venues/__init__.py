@@ -12,7 +12,7 @@ import difflib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib import import_module
@@ -140,7 +140,16 @@ class Venue(ABC):
     def ticker_request(self, symbol: str) -> Request: ...
 
     @abstractmethod
+    def tickers_request(self) -> Request:
+        """Of all symbols at once."""
+
+    @abstractmethod
     def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request: ...
+
+    @property
+    @abstractmethod
+    def klines_most(self) -> int:
+        """Rows that one answer to klines_request holds at most."""
 
     @abstractmethod
     def agg_trades_request(self, symbol: str, from_id: int, limit: int) -> Request: ...
@@ -156,6 +165,9 @@ class Venue(ABC):
 
     @abstractmethod
     def parse_ticker(self, body: bytes) -> TickerRow: ...
+
+    @abstractmethod
+    def parse_tickers(self, body: bytes, symbols: Collection[str]) -> dict[str, TickerRow]: ...
 
     @abstractmethod
     def parse_klines(self, body: bytes) -> list[KlineRow]: ...

@@ -9,7 +9,7 @@ connection to the wrong route opens, and says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -36,6 +36,8 @@ FUTURES_KLINES = ((99, 1), (499, 2), (1000, 5), (1500, 10))
 SPOT_KLINES = ((1000, 2),)
 
 MS = 1_000_000
+MOST_MS = (1 << 62) // MS
+PLACES_MOST = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class Binance(Venue):
     klines_weights: tuple[tuple[int, int], ...]
     exchange_info_weight: int = 1
     ticker_weight: int = 1
+    tickers_weight: int = 40
     agg_trades_weight: int = 20
     default_channels: tuple[str, ...] = ("depth@100ms", "bookTicker", "aggTrade", "ticker")
     partial_channel: str = "depth20@100ms"
@@ -69,11 +72,19 @@ class Binance(Venue):
     def ticker_request(self, symbol: str) -> Request:
         return Request.of(f"{self.api}/ticker/24hr", self.ticker_weight, symbol=symbol.upper())
 
+    def tickers_request(self) -> Request:
+        """Of all symbols at once."""
+        return Request.of(f"{self.api}/ticker/24hr", self.tickers_weight)
+
     def klines_request(self, symbol: str, interval: str, limit: int, start_ms: int | None = None) -> Request:
         """Candles from start_ms on, or the newest; futures give 1500 at most, Spot 1000."""
         weight = _weight(self.klines_weights, limit)
         path = f"{self.api}/klines"
         return Request.of(path, weight, symbol=symbol.upper(), interval=interval, limit=limit, startTime=start_ms)
+
+    @property
+    def klines_most(self) -> int:
+        return self.klines_weights[-1][0]
 
     def agg_trades_request(self, symbol: str, from_id: int, limit: int) -> Request:
         """Aggregate trades from an id on, at most 1000."""
@@ -102,18 +113,14 @@ class Binance(Venue):
         """`ticker/24hr` of one symbol; COIN-M answers with a list of one."""
         row = _parse(body)
         try:
-            return TickerRow(
-                last=Decimal(row["lastPrice"]),
-                open=Decimal(row["openPrice"]),
-                high=Decimal(row["highPrice"]),
-                low=Decimal(row["lowPrice"]),
-                volume=Decimal(row["volume"]),
-                # COIN-M counts contracts in `volume`; its other figure is in the base asset.
-                quote_volume=Decimal(row["quoteVolume"] if "quoteVolume" in row else row["baseVolume"]),
-                open_ts=int(row["openTime"]) * MS,
-                close_ts=int(row["closeTime"]) * MS,
-                count=int(row["count"]),
-            )
+            return _ticker(row)
+        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+            raise DecodeError(f"ticker/24hr: {error!r}", body) from error
+
+    def parse_tickers(self, body: bytes, symbols: Collection[str]) -> dict[str, TickerRow]:
+        """`ticker/24hr` of all symbols: the rows of those asked for, as far as it has them."""
+        try:
+            return {row["symbol"]: _ticker(row) for row in _parse_list(body) if row["symbol"] in symbols}
         except (KeyError, TypeError, ValueError, InvalidOperation) as error:
             raise DecodeError(f"ticker/24hr: {error!r}", body) from error
 
@@ -123,14 +130,14 @@ class Binance(Venue):
         try:
             return [
                 KlineRow(
-                    open_ts=int(row[0]) * MS,
-                    open=Decimal(row[1]),
-                    high=Decimal(row[2]),
-                    low=Decimal(row[3]),
-                    close=Decimal(row[4]),
-                    volume=Decimal(row[5]),
-                    quote_volume=Decimal(row[7]),
-                    count=int(row[8]),
+                    open_ts=_whole(row[0], MOST_MS) * MS,
+                    open=_plain(row[1]),
+                    high=_plain(row[2]),
+                    low=_plain(row[3]),
+                    close=_plain(row[4]),
+                    volume=_plain(row[5]),
+                    quote_volume=_plain(row[7]),
+                    count=_whole(row[8]),
                 )
                 for row in _parse_list(body)
             ]
@@ -142,12 +149,12 @@ class Binance(Venue):
         try:
             return [
                 TradeRow(
-                    trade_id=int(row["a"]),
-                    price=Decimal(row["p"]),
-                    qty=Decimal(row["q"]),
-                    ts_trade=int(row["T"]) * MS,
+                    trade_id=_whole(row["a"]),
+                    price=_plain(row["p"]),
+                    qty=_plain(row["q"]),
+                    ts_trade=_whole(row["T"], MOST_MS) * MS,
                     is_buyer_maker=bool(row["m"]),
-                    fills=int(row["l"]) - int(row["f"]) + 1,
+                    fills=_whole(row["l"]) - _whole(row["f"]) + 1,
                 )
                 for row in _parse_list(body)
             ]
@@ -160,6 +167,36 @@ def _weight(rows: tuple[tuple[int, int], ...], limit: int) -> int:
         if limit <= highest:
             return weight
     raise ValueError(f"the venue gives {rows[-1][0]} rows at most: {limit}")
+
+
+def _ticker(row: Mapping[str, Any]) -> TickerRow:
+    return TickerRow(
+        last=_plain(row["lastPrice"]),
+        open=_plain(row["openPrice"]),
+        high=_plain(row["highPrice"]),
+        low=_plain(row["lowPrice"]),
+        volume=_plain(row["volume"]),
+        # COIN-M counts contracts in `volume`; its other figure is in the base asset.
+        quote_volume=_plain(row["quoteVolume"] if "quoteVolume" in row else row["baseVolume"]),
+        open_ts=_whole(row["openTime"], MOST_MS) * MS,
+        close_ts=_whole(row["closeTime"], MOST_MS) * MS,
+        count=_whole(row["count"]),
+    )
+
+
+def _plain(text: Any) -> Decimal:
+    """A number that some digits can write: no NaN, no infinity, no power that would fill the memory."""
+    value = Decimal(text)
+    if not value.is_finite() or not -PLACES_MOST <= value.adjusted() <= PLACES_MOST:
+        raise ValueError(f"{str(text)[:40]!r} is no price or quantity")
+    return value
+
+
+def _whole(value: Any, most: int = 1 << 62) -> int:
+    number = int(value)
+    if not -1 <= number <= most:
+        raise ValueError(f"{str(value)[:40]!r} is no time, id or count")
+    return number
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
@@ -243,6 +280,7 @@ VENUES: tuple[Venue, ...] = (
         ping_interval_s=20.0,
         exchange_info_weight=20,
         ticker_weight=2,
+        tickers_weight=80,
         agg_trades_weight=4,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from decimal import Decimal
 
@@ -140,6 +141,67 @@ def test_a_hole_that_is_too_large_is_not_asked_for(world_of):
     world.run(5)
     assert world.backfill.lost > 5
     assert world.asked["aggTrades"] == 0
+
+
+def test_a_venue_that_gives_fewer_rows_at_once_is_asked_in_parts(world_of):
+    world = world_of(rate=3.0, channels=("aggTrade",))
+    world.figures._venue = dataclasses.replace(world.figures._venue, klines_weights=((600, 5),))
+    run_long(world, 185)
+    assert world.figures.outcomes == {"ticker": 1, "minutes": 1}
+    assert world.asked["klines"] == 3
+    assert ours(world, "BTCUSDT") == truth(world, "BTCUSDT", 1440)
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [(None, 1), (Answer(400, b'{"code":-1102}'), 61), (Answer(200, b'[{"symbol":"SYM001USDT"}]'), 61)],
+)
+def test_many_symbols_are_asked_for_at_once_and_one_by_one_if_that_fails(world_of, answer, asked):
+    symbols = [f"SYM{number:03d}USDT" for number in range(60)]
+    world = world_of(symbols, rate=1.0, channels=("bookTicker",), levels=100)
+    world.refuse = lambda path: answer if path.endswith("/ticker/24hr") else None
+    run_long(world, 45)
+    assert world.asked["24hr"] == asked
+    assert world.figures.outcomes["ticker"] == 60
+    assert all(track.window.figures(world.now_ns) is not None for track in world.feed.tracks.values())
+
+
+def test_figures_that_start_over_are_asked_for_again(world_of):
+    world = world_of(rate=3.0, channels=("aggTrade",))
+    run_long(world, 130)
+    assert world.figures.outcomes == {"ticker": 1, "minutes": 1}
+    world.feed.clock_offset_ns = 3600 * S
+    assert world.feed.tracks["BTCUSDT"].window.figures(world.now_ns) is None
+    world.feed.clock_offset_ns = 0
+    run_long(world, 130)
+    assert world.figures.outcomes == {"ticker": 2, "minutes": 2}
+    assert ours(world, "BTCUSDT") == truth(world, "BTCUSDT", 1440)
+
+
+def test_a_symbol_whose_minutes_are_refused_is_left_alone_for_a_while(world_of):
+    world = world_of(rate=20.0, channels=("aggTrade",))
+    world.refuse = lambda path: Answer(400, b'{"code":-1121}') if "klines" in path else None
+    run_long(world, 200)
+    assert world.asked["klines"] == 1
+    world.refuse = lambda path: None
+    run_long(world, 300)
+    assert world.figures.outcomes["minutes"] == 1
+
+
+def test_a_fault_of_ours_in_one_symbols_figures_ends_nothing(world_of, monkeypatch):
+    world = world_of(("BTCUSDT", "ETHUSDT"), rate=20.0, channels=("aggTrade",))
+    parse = type(world.figures._venue).parse_ticker
+
+    def fail_once(venue, body):
+        if b"BTCUSDT" in body and not world.figures.outcomes["error"]:
+            raise RuntimeError("for the test")
+        return parse(venue, body)
+
+    monkeypatch.setattr(type(world.figures._venue), "parse_ticker", fail_once)
+    run_long(world, 100)
+    assert world.figures.outcomes == {"error": 1, "ticker": 1, "minutes": 1}
+    run_long(world, 300)
+    assert world.figures.outcomes == {"error": 1, "ticker": 2, "minutes": 2}
 
 
 def test_figures_survive_a_host_in_trouble(world_of):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 from collections import defaultdict
@@ -135,6 +136,35 @@ async def test_http_tells_the_truth_about_redis_and_books(tmp_path):
                     for symbol in SYMBOLS:
                         assert await client.get(f"market_data:{symbol}")
                 assert await daemon.end() == 0
+
+
+async def test_the_earlier_names_count_what_redis_was_handed(tmp_path):
+    options = {"metrics": {"legacy_names": True}, "state_dir": "kept", "redis": {"trades_maxlen": 7}}
+    async with SimulatedExchange(SYMBOLS, rate=80) as exchange:
+        with EmbeddedRedis() as server:
+            async with serving("-c", write_config(tmp_path, exchange, server.url, **options)) as daemon:
+                await daemon.until_ready()
+                metrics = await daemon.until("/metrics", lambda status, body: bool(counts_of(body, "trade")))
+                assert counts_of(metrics, "orderbook").keys() == counts_of(metrics, "trade").keys() == set(SYMBOLS)
+                assert counts_of(metrics, "orderbook")["BTCUSDT"] > 0
+                assert 'websocket_connected{symbol="BTCUSDT"} 1.0' in metrics
+                assert 'mdfeed_forensics_files_total{result="written",venue="binance-usdm"} 0.0' in metrics
+                assert await daemon.end() == 0
+    assert json.loads((tmp_path / "kept/weight.json").read_bytes())["used"] > 0
+
+
+def counts_of(metrics: str, kind: str) -> dict[str, float]:
+    """redis_publishes_total of a type by symbol."""
+    found = re.findall(rf'^redis_publishes_total{{symbol="(\w+)",type="{kind}"}} (\S+)$', metrics, re.MULTILINE)
+    return {symbol: float(count) for symbol, count in found}
+
+
+async def test_a_state_folder_that_cannot_be_made_ends_with_78(tmp_path):
+    (tmp_path / "config.yaml").write_text("state_dir: config.yaml/kept\n")
+    async with serving("-c", str(tmp_path / "config.yaml")) as daemon:
+        assert await daemon.process.wait() == 78
+        await daemon.end()
+        assert "config.yaml:1: state_dir: " in daemon.log[-1]
 
 
 async def test_no_redis_and_no_exchange_keep_the_daemon_waiting(tmp_path):

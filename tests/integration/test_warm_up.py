@@ -28,7 +28,30 @@ def test_500_symbols_are_proved_within_a_minute_and_never_limited(world_of):
         track.book.verified_bids >= 20 and track.book.verified_asks >= 20 for track in world.feed.tracks.values()
     )
     assert set(world.statuses) == {200}, "never a 429"
+    assert world.asked["24hr"] == 1, "one request for the figures of all"
     assert world.proof()["mismatch"] == 0
+
+
+@pytest.mark.timeout(240)
+def test_full_books_and_a_day_of_minutes_hold_little_memory(world_of):
+    # 40 symbols of the 500 whose resident memory `python -m bench.scale` shows: by the objects' own count.
+    symbols = SYMBOLS[:40]
+    world = world_of(symbols, rate=3.0, levels=1200)
+    took_s = 0
+    books = [track.book for track in world.feed.tracks.values()]
+    while world.figures.outcomes["minutes"] < 40 or min(book.count_of("asks") for book in books) < 900:
+        world.run(5)
+        took_s += 5
+        assert took_s <= 180, (world.figures.outcomes, world.snapshots.outcomes)
+    assert count_states(world) == {"PROVED": 40}
+    assert set(world.statuses) == {200}
+    held = {"books": 0, "windows": 0, "proofs": 0, "buffers": 0}
+    for track in world.feed.tracks.values():
+        assert track.book.count_of("bids") >= 900
+        for part, count in track.memory_bytes.items():
+            held[part] += count
+    print(f"bytes a symbol after {took_s} s: { {part: count // 40 for part, count in held.items()} }")
+    assert sum(held.values()) / 40 < 160_000, "80 MB for 500 symbols, beside what an idle daemon takes"
 
 
 def test_a_restart_knows_what_was_used_and_what_was_forbidden(world_of, tmp_path):

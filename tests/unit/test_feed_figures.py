@@ -55,7 +55,8 @@ def test_the_venues_ticker_checks_our_figures():
     world.feed.receive(world.lines[0], ticker_frame(world, "5000.0", "309000000", world.now_ns), world.now_ns)
     world.run(3)
     world.feed.receive(world.lines[0], ticker_frame(world, "10000.0", "618000000", world.now_ns), world.now_ns)
-    assert track.volume_error == pytest.approx(-0.5, abs=0.01)
+    assert track.day_errors["volume"] == pytest.approx(-0.5, abs=0.01)
+    assert track.day_errors.keys() == {"volume", "count", "high", "low"}
 
 
 def test_missed_trades_are_made_good_by_the_venues_ticker():

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from mdfeed.governor import SHARES, Governor, Purpose
+from mdfeed.governor import SHARES, Governor, Places, Purpose
 from mdfeed.refusals import Refusal, Refused
 
 
@@ -110,3 +110,51 @@ async def test_a_folder_that_refuses_is_no_trouble(tmp_path, caplog):
         governor.settle(5)
     assert len(caplog.records) == 1
     assert governor.weight_used == 15
+
+
+async def test_a_smaller_share_leaves_the_rest_to_others():
+    governor = Governor(1000, share=0.3, now_ns=lambda: 10**18)
+    await governor.admit(300, Purpose.RESYNC)
+    waiting = asyncio.ensure_future(governor.admit(1, Purpose.RESYNC))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    full = Governor(1000, share=0.3, now_ns=lambda: 10**18)
+    await full.admit(200, Purpose.FULL)
+    assert not full._has_room(40, Purpose.FULL), "the purposes keep their proportions"
+    assert full._has_room(30, Purpose.FULL)
+
+
+async def test_a_free_place_goes_to_the_most_urgent_and_none_is_lost():
+    places, order, gate = Places(2), [], asyncio.Event()
+
+    async def take(purpose):
+        async with places.one(purpose):
+            order.append(purpose)
+            await gate.wait()
+
+    held = [asyncio.create_task(take(Purpose.KLINES)) for _ in range(2)]
+    await asyncio.sleep(0)
+    late = [asyncio.create_task(take(purpose)) for purpose in (Purpose.KLINES, Purpose.FIRST, Purpose.RESYNC)]
+    given_up = asyncio.create_task(take(Purpose.RESYNC))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    gate.set()
+    await asyncio.gather(*held, *late, given_up, return_exceptions=True)
+    assert order == [Purpose.KLINES, Purpose.KLINES, Purpose.RESYNC, Purpose.FIRST, Purpose.KLINES]
+    # One that is given a place and cancelled at once passes it on.
+    gate.clear()
+    order.clear()
+    held = [asyncio.create_task(take(Purpose.FIRST)) for _ in range(2)]
+    await asyncio.sleep(0)
+    given_up, last = (asyncio.create_task(take(Purpose.FULL)) for _ in range(2))
+    await asyncio.sleep(0)
+    held[0].cancel()
+    await asyncio.sleep(0)
+    given_up.cancel()
+    gate.set()
+    await asyncio.gather(*held, given_up, last, return_exceptions=True)
+    async with asyncio.timeout(5):
+        async with places.one(Purpose.KLINES), places.one(Purpose.KLINES):
+            order.append("both are free")
+    assert order == [Purpose.FIRST, Purpose.FIRST, Purpose.FULL, "both are free"]

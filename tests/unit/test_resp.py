@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from mdfeed._encode import CHANNELS, Collector, Encoder, Market
 from mdfeed._resp import RespOutbox
 
-BTC = Market("BTCUSDT", 70, 2, 3)
-ETH = Market("ETHUSDT", 0, 2, 3)
+BTC_INDEX, ETH_INDEX = 70, 0
+BTC = Market("BTCUSDT", BTC_INDEX, 2, 3)
+ETH = Market("ETHUSDT", ETH_INDEX, 2, 3)
+NOTHING = {"orderbook": 0, "trade": 0}
 NOW = 1767319384678901234
 SECOND = 1_000_000_000
 
@@ -133,3 +135,15 @@ def test_a_large_burst_leaves_as_one_piece_and_the_buffer_works_on() -> None:
     assert len(commands(outbox)) == 60_000
     outbox.put_trade(BTC, 1, 1, 1)
     assert len(commands(outbox)) == 1
+
+
+def test_what_was_published_of_an_instrument_is_counted_unless_it_was_dropped() -> None:
+    outbox = RespOutbox(None, epoch=1)
+    assert outbox.published_of(BTC_INDEX) == outbox.published_of(77) == outbox.published_of(-1) == NOTHING
+    for _ in range(3):
+        outbox.put_book(BTC, [(6180020, 2507)], [(6180030, 5)])
+    outbox.put_trade(BTC, 5, 6180020, 12)
+    outbox.close("slow")
+    outbox.put_trade(BTC, 6, 6180020, 12)
+    assert outbox.published_of(BTC_INDEX) == {"orderbook": 3, "trade": 1}
+    assert outbox.published_of(ETH_INDEX) == NOTHING

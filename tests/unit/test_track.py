@@ -39,3 +39,26 @@ def test_a_venue_that_contradicts_itself_is_asked_ever_more_seldom():
     assert track.resyncs["crossed"] <= world.snapshots_asked - asked <= 9
     assert track.state == "SUSPECT"
     assert world.now_ns > 40 * S
+
+
+def test_what_is_counted_by_symbol_for_those_who_watch():
+    world = World(("BTCUSDT", "ETHUSDT"))
+    world.run(5)
+    track, other = world.feed.tracks["BTCUSDT"], world.feed.tracks["ETHUSDT"]
+    assert track.is_carried
+    assert track.frames_by_kind.keys() == {"depthUpdate", "bookTicker", "aggTrade"}
+    assert sum(track.frames_by_kind.values()) == track.frames
+    assert 0 < track.cadence_ns < S
+    assert track.silence_limit_ns == max(5 * S, 10 * track.cadence_ns)
+    held = track.memory_bytes
+    assert held["books"] == track.book.memory_bytes > 20_000
+    assert held["windows"] == track.window.memory_bytes
+    assert held["proofs"] > 0
+    frame = b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":1,"s":"BTCUSDT","b":"x","B":"1","a":"1"}}'
+    world.feed.receive(world.lines[0], frame, world.now_ns)
+    world.feed.receive(world.lines[0], b"nobody's", world.now_ns)
+    assert (track.errors, other.errors, sum(world.feed.decode_errors.values())) == (1, 0, 2)
+    assert track.disconnects == 0
+    world.lose(0)
+    assert not track.is_carried
+    assert (track.disconnects, other.disconnects) == (1, 1)

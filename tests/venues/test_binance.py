@@ -255,6 +255,20 @@ def test_a_ticker_row_is_exact(wrap: object) -> None:
     assert USDM.parse_ticker(json.dumps(row | {"quoteVolume": "9.5"}).encode()).quote_volume == Decimal("9.5")
 
 
+def test_of_all_tickers_those_asked_for_are_read() -> None:
+    row = {"lastPrice": "2", "openPrice": "1", "highPrice": "3", "lowPrice": "1", "volume": "5", "quoteVolume": "9"}
+    row |= {"openTime": 1, "closeTime": 2, "count": 5}
+    rows = [{"symbol": "A", **row}, {"symbol": "B", **row, "lastPrice": "no number"}, {"symbol": "C", **row}]
+    found = USDM.parse_tickers(json.dumps(rows).encode(), {"A", "C", "D"})
+    assert found.keys() == {"A", "C"}
+    assert found["A"] == USDM.parse_ticker(json.dumps(rows[0]).encode())
+    for wanted, body in (({"B"}, json.dumps(rows).encode()), ({"A"}, b"[5]"), ({"A"}, b"[{}]"), ({"A"}, b"{}")):
+        with pytest.raises(DecodeError):
+            USDM.parse_tickers(body, wanted)
+    assert (USDM.tickers_request().path, USDM.tickers_request().weight) == ("/fapi/v1/ticker/24hr", 40)
+    assert SPOT.tickers_request().weight == 80
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -276,3 +290,23 @@ def test_a_body_that_is_something_else_is_a_decode_error(body: bytes) -> None:
     for parse in (USDM.parse_exchange_info, USDM.parse_ticker):
         with pytest.raises(DecodeError):
             parse(body)
+
+
+@pytest.mark.parametrize(
+    "price", ["NaN", "Infinity", "-Infinity", "1E999999999", "1E-999999999", "0E+999999999", None, [], 5e300]
+)
+@pytest.mark.parametrize("time", [1_790_000_000_000, 1 << 62, -(1 << 62), "x", 1e300])
+def test_a_number_that_is_none_is_a_decode_error(price: object, time: object) -> None:
+    rows = {
+        USDM.parse_klines: [[time, price, "1", "1", "1", "1", 0, "1", 1, "0", "0", "0"]],
+        USDM.parse_agg_trades: [{"a": 1, "p": price, "q": "1", "T": time, "m": True, "l": 1, "f": 1}],
+    }
+    for parse, body in rows.items():
+        with pytest.raises(DecodeError):
+            parse(json.dumps(body).encode())
+
+
+def test_a_klines_answer_holds_what_the_request_may_ask_for() -> None:
+    for venue, most in ((USDM, 1500), (COINM, 1500), (SPOT, 1000)):
+        assert venue.klines_most == most
+        assert venue.klines_request("BTCUSDT", "1m", most).path.endswith(f"limit={most}")

@@ -1,0 +1,65 @@
+"""mdfeed.service: what a configuration means for its parts, before anything connects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mdfeed.config import load_config
+from mdfeed.errors import ConfigError
+from mdfeed.service import Service, named
+
+
+def service(**options: object) -> Service:
+    return Service(load_config(None, {name.replace("__", "."): value for name, value in options.items()}, {}))
+
+
+@pytest.mark.parametrize(
+    ("depth", "limit", "first"),
+    [(1, 1000, 50), (20, 1000, 50), (50, 1000, 50), (51, 1000, 100), (60, 500, 100), (501, 1000, 1000), (20, 20, 20)],
+)
+def test_a_book_is_seated_with_a_number_of_levels_that_the_venue_gives(depth: int, limit: int, first: int) -> None:
+    feed = service(order_book_depth=depth, book__snapshot_limit=limit).feed
+    assert (feed.first_limit, feed.snapshot_limit) == (first, limit)
+
+
+@pytest.mark.parametrize("limit", [200, 999, 5000])
+def test_a_number_of_levels_that_the_venue_does_not_give_is_a_mistake(limit: int) -> None:
+    with pytest.raises(ConfigError, match=rf"book\.snapshot_limit: binance-usdm gives 5, 10, .*, 1000: {limit}"):
+        service(book__snapshot_limit=limit)
+    assert service(venue="binance-spot", book__snapshot_limit=5000).feed.snapshot_limit == 5000
+
+
+def test_the_keys_reach_their_parts(tmp_path: Path) -> None:
+    made = service(
+        state_dir=str(tmp_path / "a/b"),
+        rest__weight_share=0.45,
+        redis__trades_maxlen=5,
+        redis__events_maxlen=6,
+        forensics__keep=3,
+        forensics__recall_mib=1,
+        lines__max_connects=7,
+    )
+    assert (tmp_path / "a/b").is_dir()
+    assert made.upkeep.governor.limit == 2400
+    assert made.upkeep.governor._usable == pytest.approx(1200)
+    assert (made.sink.outbox.trades_maxlen, made.sink.outbox.events_maxlen) == (5, 6)
+    assert made.upkeep.forensics is not None
+    assert made.upkeep.forensics._most == 3
+    assert made.feed.recall is not None
+    assert [made.lines._budget.wait_s(0.0) for _ in range(8)].count(0.0) == 7
+
+
+def test_without_a_folder_or_a_recall_there_are_no_forensics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    assert service().upkeep.forensics is None
+    assert service(state_dir=str(tmp_path), forensics__recall_mib=0).upkeep.forensics is None
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path / 'of-systemd'}:/elsewhere")
+    assert service().upkeep.forensics is not None
+    assert (tmp_path / "of-systemd").is_dir()
+
+
+def test_the_log_names_all_of_a_few_symbols_and_some_of_many() -> None:
+    assert named(["BTCUSDT", "ETHUSDT"]) == "BTCUSDT, ETHUSDT"
+    assert named([f"S{n}" for n in range(500)]).endswith("S8, S9 and 490 more")
