@@ -30,6 +30,7 @@ from mdfeed.config import Config, load_config, mask
 from mdfeed.dial import dial
 from mdfeed.errors import ConfigError, VenueError
 from mdfeed.gate import Gate, tls_context
+from mdfeed.glance import glance
 from mdfeed.http import is_mdfeed
 from mdfeed.redis_url import parse_redis_url
 from mdfeed.refusals import Refused, of_exception
@@ -318,8 +319,10 @@ async def _port(config: Config) -> AsyncIterator[Finding]:
     try:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), host, port)
     except OSError as error:
-        if await is_mdfeed(host, port):
+        is_well, text = await glance(config)
+        if is_well or await is_mdfeed(host, port):
             yield Finding("http", OK, f"mdfeed serves on port {port}")
+            yield Finding("page", OK if is_well else ERROR, text)
         else:
             yield Finding("http", ERROR, f"{host}:{port}: {error.strerror or error}")
         return

@@ -27,8 +27,11 @@ from mdfeed.lease import Leases
 from mdfeed.lines import Lines
 from mdfeed.metrics import FeedCollector, LoopLag, package_version
 from mdfeed.notify import notify, watchdog_interval_s
+from mdfeed.page import Page
 from mdfeed.roster import Roster
 from mdfeed.upkeep import Upkeep, state_folder
+from mdfeed.view import View
+from mdfeed.viewers import Viewers
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +96,15 @@ class Service:
         self.lag = LoopLag()
         self.api = Api(self.feed, config.order_book_depth, now_ns)
         collector = FeedCollector(self.feed, self.lines.streams, [self.sink], rest, self.lag, now_ns)
+        view = View(
+            self.feed,
+            self.api,
+            ready=self.ready,
+            streams=self.lines.streams,
+            sinks=[self.sink],
+            lag=self.lag,
+            now_ns=now_ns,
+        )
         self.http = HttpServer(
             config.http.host,
             config.health_port,
@@ -100,6 +112,7 @@ class Service:
             ready=self.ready,
             metrics=Exposition(collector).render,
             api=self.api,
+            page=Page(Viewers(view, config.http.origins)),
             gate=Gate(config.http.auth),
             tls=tls_context(config),
         )
@@ -170,12 +183,12 @@ class Service:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.http.stop)
             log.info(
-                "mdfeed %s: %s on %s, to %s, http on port %d",
+                "mdfeed %s: %s on %s, to %s, page at %s",
                 package_version(),
                 ", ".join(self.config.symbols),
                 self.venue.name,
                 mask(self.config.redis_url),
-                self.http.port,
+                self.http.url,
             )
             if self.config.origin.get("shm_name", "default") != "default":
                 log.info("shm_name is accepted, but there is no shared-memory ring yet")

@@ -26,8 +26,8 @@ FLOORS = [
     "venues",
     "_fuse _races _slots _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
     "_clock _line refusals dial session stream layout lines clock roster governor rest snapshots upkeep"
-    " ws_api redis_url sentinel sinks capture containers player exchange embedded httphead gate http api metrics"
-    " exposition logs notify lease service figures backfill forensics",
+    " ws_api redis_url sentinel sinks capture containers player exchange embedded httphead httpline gate http api"
+    " metrics rates view viewers page glance exposition logs notify lease service figures backfill forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]
