@@ -4,6 +4,7 @@
 
 const PROTOCOL = 1;
 const SILENT_MS = 5000; // an open socket that says nothing for so long is as good as none
+const REASONS = 5; // of /ready, in the banner
 const WAITS_MS = [300, 1000, 2000, 5000];
 const GOOD = new Set(["LIVE", "PROVED"]);
 const MARK = { PROVED: "\u2713", LIVE: "\u25cf", SYNCING: "\u25cc", STALE: "\u25b2", SUSPECT: "\u2715", COLD: "\u25cb" };
@@ -153,7 +154,7 @@ function draw_book() {
   put(at("symbol"), picked || "-");
   put(at("state"), `${MARK[state]} ${state}`);
   mark(at("state"), "state", state);
-  put(at("reason"), book === null ? "" : `${book.reason}, for ${span_text(book.at_ms - book.since_ms)}`);
+  put(at("reason"), book === null ? "" : `${book.reason}, ${span_text(book.at_ms - book.since_ms)}`);
   put(at("meaning"), MEANING[state] || "");
   const [title, text] = at("nothing").children;
   put(title, book === null ? "No book yet" : `No book is shown: it is ${state} (${book.reason})`);
@@ -236,8 +237,8 @@ function draw_health() {
   put(at("ready"), health.is_ready ? "ready" : "not ready");
   put(at("frames"), health.frames_per_s === null ? "" : `${count(Math.round(health.frames_per_s))} frames/s`);
   at("reasons").hidden = health.is_ready;
-  const more = health.more_reasons ? `, and ${health.more_reasons} more` : "";
-  put(at("reasons"), `Not ready: ${health.reasons.join("; ")}${more}`);
+  const more = health.more_reasons + Math.max(health.reasons.length - REASONS, 0);
+  put(at("reasons"), `Not ready: ${health.reasons.slice(0, REASONS).join("; ")}${more ? `; and ${more} more` : ""}`);
   const table = [];
   for (const [name, key] of [["in the feed", "processing"], ["read to write", "receive_to_write"]]) {
     const { recent, start } = health.latency[key];
@@ -390,7 +391,8 @@ const TOLD = {
     }
     hello = message;
     failures = 0;
-    at("door").hidden = true;
+    lock(false);
+    document.body.style.setProperty("--levels", message.levels);
     put(at("venue"), message.venue);
     put(at("version"), message.version);
     pick(picked);
@@ -418,6 +420,11 @@ const TOLD = {
     draw_soon();
   },
 };
+
+function lock(is_locked) {
+  at("door").hidden = !is_locked;
+  document.body.classList.toggle("locked", is_locked);
+}
 
 function connect() {
   const url = new URL("ws", location.href);
@@ -450,7 +457,7 @@ async function ask_first() {
     if (answer.status === 401) {
       trouble = "The daemon asks for credentials.";
       put(at("refused"), token === null ? "" : "This token is not the daemon's.");
-      at("door").hidden = false;
+      lock(true);
       token = null;
       return draw_link();
     }
