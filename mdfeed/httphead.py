@@ -15,6 +15,8 @@ from typing import Any
 
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/(\d)\.(\d)")
 HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+# Percent-encoded letters, digits and -._~ mean what they are (RFC 3986 6.2.2.2); anything else encoded stays so.
+UNRESERVED = re.compile("%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])")
 ORIGIN = re.compile(rb"(https?)://([^/?#@\s]+)")
 USUAL_PORT = {b"http": b":80", b"https": b":443"}
 JSON = "application/json"
@@ -143,4 +145,4 @@ def path_of(method: str, target: str) -> str:
         return "*"
     elif not target.startswith("/"):
         raise BadRequest(400, "malformed target")
-    return target.partition("?")[0]
+    return UNRESERVED.sub(lambda match: chr(int(match[1], 16)), target.partition("?")[0])

@@ -63,3 +63,13 @@ def test_an_answers_own_headers_take_the_place_of_the_usual_ones() -> None:
     assert b"Access-Control-Allow-Origin" not in answer.encode("now", method="POST")
     assert b"Connection: close" in answer.encode("now", is_last=True)
     assert as_json(405, {}, Allow="GET", Retry_After="1").headers == {"Allow": "GET", "Retry-After": "1"}
+
+
+def test_what_is_encoded_without_need_is_what_it_is_and_nothing_else() -> None:
+    plain = set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+    for byte in range(256):
+        for text in (f"%{byte:02x}", f"%{byte:02X}"):
+            path = parse_head(f"GET /a{text}?{text} HTTP/1.1\r\nHost: x".encode()).path
+            assert path == (f"/a{chr(byte)}" if byte in plain else f"/a{text}")
+    for path in ("/%", "/%4", "/%zz", "/%2541"):
+        assert parse_head(f"GET {path} HTTP/1.1\r\nHost: x".encode()).path == path
