@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from mdfeed.errors import MdfeedError
 from mdfeed.gate import TICKET_S, Gate
+from mdfeed.handshakes import Arrival, Handshakes
 from mdfeed.httphead import Answer, Request, as_json
 from mdfeed.httpline import Connection, Reply, Takeover
 from mdfeed.settings import Auth
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 # The longest idle one makes room. At most half of the descriptors: the other half is the feed's.
 MAX_CONNECTIONS = 2048
 METRICS_AGE_S = 1.0
-HANDSHAKE_S = 5.0  # for TLS
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 READING = ("GET", "HEAD")
@@ -91,6 +91,9 @@ class HttpServer:
         self._rendered: tuple[float, bytes] | None = None
         self._rendering: asyncio.Task[Answer] | None = None
         self._server: asyncio.Server | None = None
+        self._handshakes: Handshakes | None = None
+        if tls is not None:
+            self._handshakes = Handshakes(tls, lambda: Connection(self), self._room)
 
     @property
     def is_listening(self) -> bool:
@@ -120,16 +123,15 @@ class HttpServer:
             self._half_of_descriptors = soft // 2
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: Connection(self),
-                self.host,
-                self._port,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
-                ssl_shutdown_timeout=1.0 if self._tls else None,
-            )
+            self._server = await loop.create_server(self._protocol, self.host, self._port)
         except OSError as error:
             raise MdfeedError(f"http {self.host}:{self._port}: {await self.explain(error)}") from None
+
+    def _room(self) -> int:
+        return self.max_connections - len(self.connections)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Connection(self) if self._handshakes is None else Arrival(self._handshakes)
 
     async def explain(self, error: OSError) -> str:
         if error.errno == errno.EADDRINUSE:
@@ -146,6 +148,8 @@ class HttpServer:
         if self._server is None:
             return
         self._server.close()
+        if self._handshakes is not None:
+            await self._handshakes.stop()
         if self._page is not None:
             self._page.close()
         for connection in list(self.connections):

@@ -25,6 +25,7 @@ from mdfeed.httphead import Answer, Request, as_json
 
 TICK_S = 0.1
 MAX_VIEWERS = 64
+VIEWERS_A_TURN = 4
 MAX_SYMBOLS = 8  # that one viewer may follow
 MAX_MESSAGE_BYTES = 1024  # of a viewer's
 MAX_FRAMES_A_S = 20  # of a viewer's, PINGs and fragments included
@@ -122,8 +123,14 @@ class Viewers:
             log.exception("what the page shows cannot be told")
             for viewer in list(self.viewers):
                 viewer.end(1011, "internal error")
-        for viewer in list(self.viewers):
+        self.push(list(self.viewers), now_s)
+
+    def push(self, viewers: list[Viewer], now_s: float) -> None:
+        """A few in each turn of the loop: a write takes its time, and frames wait meanwhile."""
+        for viewer in viewers[:VIEWERS_A_TURN]:
             viewer.push(now_s)
+        if viewers[VIEWERS_A_TURN:]:
+            asyncio.get_running_loop().call_soon(self.push, viewers[VIEWERS_A_TURN:], now_s)
 
     def close(self) -> None:
         """Going away: says so to everybody, and lets nobody in any more."""

@@ -27,7 +27,8 @@ FLOORS = [
     "_fuse _races _slots _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
     "_clock _line refusals dial session stream layout lines clock roster governor rest snapshots upkeep"
     " ws_api redis_url sentinel sinks capture containers player exchange embedded httphead httpline gate http api"
-    " metrics rates view viewers page glance exposition logs notify lease service figures backfill forensics",
+    " metrics rates view viewers page glance handshakes exposition logs notify lease service figures"
+    " backfill forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import http.client
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -14,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
-from mdfeed import http as http_module
+from mdfeed import handshakes
 from mdfeed.api import PREFIX
 from mdfeed.config import Config, load_config
 from mdfeed.errors import ConfigError
 from mdfeed.gate import tls_context
 from mdfeed.settings import Auth
-from tests.http_rig import served
+from tests.http_rig import rig_of, served
 from tests.wire import certificate
 
 TOKEN = "sesame-sesame-12"
@@ -196,7 +198,7 @@ async def test_without_a_client_certificate_nothing_is_answered(tmp_path: Path) 
 
 
 async def test_a_handshake_that_drips_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_module, "HANDSHAKE_S", 0.3)
+    monkeypatch.setattr(handshakes, "HANDSHAKE_S", 0.3)
     context, cert = certificate(tmp_path, "IP:127.0.0.1")
     async with served(tls=context) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -207,6 +209,41 @@ async def test_a_handshake_that_drips_is_cut(tmp_path: Path, monkeypatch: pytest
         writer.close()
         client = ssl.create_default_context(cafile=str(cert))
         assert (await asyncio.to_thread(ask, port, "GET", "/health", "", client))[0] == 200
+
+
+async def half_open_handshakes(folder: Path) -> None:
+    context, cert = certificate(folder, "IP:127.0.0.1")
+    client = ssl.create_default_context(cafile=str(cert))
+    async with rig_of(tls=context) as rig:
+        lines = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(12)]
+        async with asyncio.timeout(10):
+            # The first ones made room, with nothing said; the last ones are still waited for.
+            for reader, _ in lines[:8]:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            assert len(rig.server._handshakes.pending) == 4  # type: ignore[union-attr]
+            assert (await asyncio.to_thread(ask, rig.port, "GET", "/health", "", client))[0] == 200
+        lines[-1][1].write(b"GET / HTTP/1.1\r\n\r\n")  # no TLS
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                await lines[-1][0].read()
+        for _, writer in lines:
+            writer.close()
+    assert rig.server._handshakes.pending == {}  # type: ignore[union-attr]
+    assert not rig.server.connections
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_half_open_handshakes_are_bounded_in_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, run: Any
+) -> None:
+    monkeypatch.setattr(handshakes, "MAX_HANDSHAKES", 4)
+    run(half_open_handshakes(tmp_path))
+    if os.path.isdir("/proc/self/fd"):
+        before = len(os.listdir("/proc/self/fd"))  # a loop's first run may keep some for the process
+        run(half_open_handshakes(tmp_path))
+        assert len(os.listdir("/proc/self/fd")) <= before
+    assert not [record for record in caplog.records if record.levelno >= 30]
 
 
 async def test_the_gateways_answers() -> None:
