@@ -1,4 +1,4 @@
-"""The web page's document: one self-contained HTML of the three files in static/, and the headers that guard it.
+"""The web page's document: one self-contained HTML of the files in static/, and the headers that guard it.
 
 Answers for: the document, its ETag, a Content-Security-Policy that names its script and style by their hashes.
 Refuses to know: who may have it (http.py), and its data (viewers.py).
@@ -26,9 +26,8 @@ class Page:
 
     def __init__(self, viewers: Viewers) -> None:
         self.viewers = viewers
-        parts = {name: files("mdfeed").joinpath("static", name).read_text("utf-8") for name in ("page.css", "page.js")}
-        text = files("mdfeed").joinpath("static", "page.html").read_text("utf-8")
-        style, script = f"\n{parts['page.css']}", f"\n{parts['page.js']}"
+        text, style, *scripts = (read(name) for name in ("page.html", "page.css", "draw.js", "link.js"))
+        style, script = f"\n{style}", "\n" + "\n".join(scripts)
         self.body = text.replace("<style></style>", f"<style>{style}</style>").replace(
             "<script></script>", f"<script>{script}</script>"
         ).encode()  # fmt: skip
@@ -53,6 +52,10 @@ class Page:
 
     def close(self) -> None:
         self.viewers.close()
+
+
+def read(name: str) -> str:
+    return files("mdfeed").joinpath("static", name).read_text("utf-8")
 
 
 def sha256(text: str) -> str:

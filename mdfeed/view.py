@@ -100,7 +100,7 @@ class View:
         self.books: dict[str, Told] = {}  # of the symbols that somebody follows
         self._turn: deque[str] = deque()  # their order
         self._rows: dict[str, dict[str, Any]] = {}
-        self._row_turn: Iterator[Track] = iter(())
+        self._row_turn: deque[Track] = deque()
         self._rates: dict[str, Rate] = {}
         self._latency = {"processing": Recent(feed.processing), "receive_to_write": Recent(feed.receive_to_write)}
         self._renewed_s = 0.0
@@ -147,14 +147,18 @@ class View:
             told_books += track is not None and self.renew_book(track, self.books[symbol], now_s)
             if told_books == BOOKS_A_TICK:
                 break
-        for track in itertools.islice(self._row_turn, ROWS_A_TICK):
+        for _ in range(min(ROWS_A_TICK, len(self._row_turn))):
+            track = self._row_turn.popleft()
             self._rows[track.symbol] = self.row(track, now_s)
         if now_s - self.health.made_s >= SECOND_S:
             self.health.say(self.how_it_fares(now_s), now_s)
-            self._rows = {symbol: row for symbol, row in self._rows.items() if symbol in self.feed.tracks}
-            if self._rows:
+            tracks = self.feed.tracks
+            # A list with holes would look as if symbols had gone: it waits until each has had its turn.
+            if self._rows and self._rows.keys() >= tracks.keys():
+                self._rows = {symbol: self._rows[symbol] for symbol in tracks}
                 self.symbols.say({"type": "symbols", "symbols": list(self._rows.values())}, now_s)
-            self._row_turn = iter(list(self.feed.tracks.values()))
+            if not self._row_turn:
+                self._row_turn = deque(tracks.values())
         self._renewed_s = now_s
 
     # ---- messages

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-STATIC = {f"mdfeed/static/page.{kind}" for kind in ("html", "css", "js")}
+STATIC = {f"mdfeed/static/{name}" for name in ("page.html", "page.css", "draw.js", "link.js")}
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,17 @@ def test_many_symbols_are_listed_a_slice_a_tick() -> None:
     assert (len(health["reasons"]), health["more_reasons"], health["is_ready"]) == (20, count - 20, False)
 
 
+def test_very_many_symbols_all_have_their_turn_before_the_list_is_told() -> None:
+    count = 25 * ROWS_A_TICK + 1
+    view = view_of(count)
+    ticks = 0
+    while not view.symbols.version:
+        view.renew(100.0 + ticks / 10)
+        ticks += 1
+    assert 26 <= ticks <= 40
+    assert [row["symbol"] for row in payload(view.symbols.frame)["symbols"]] == list(view.feed.tracks)
+
+
 def test_a_symbol_that_went_is_no_longer_told() -> None:
     view = view_of(2)
     view.follow(["S0", "S1"])
