@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 from typing import Any
 
@@ -66,6 +65,6 @@ async def raw_upgrade(rig: Rig) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 def masked(opcode: int, data: bytes, is_last: bool = True) -> bytes:
-    key = os.urandom(4)
+    key = b"\x12\xf4\x56\x9a"
     body = bytes(byte ^ key[at % 4] for at, byte in enumerate(data))
     return bytes([0x80 * is_last | opcode, 0x80 | len(data)]) + key + body
