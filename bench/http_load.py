@@ -1,4 +1,4 @@
-"""Whether HTTP clients move the feed: its p99 with and without idle connections and scrapers of /metrics.
+"""Whether HTTP clients move the feed: its p99 with and without idle connections, scrapers of /metrics, and viewers.
 
 A blaster, the consumer, a private Redis, a subscriber (a thread of this process) and the load; the consumer's
 connection and process stay the same throughout. Windows with and without load take turns (which comes first too), and
@@ -8,7 +8,7 @@ each pair of neighbours gives a ratio; the median of the ratios is what counts.
 the blaster's send to the book's arrival at the subscriber: it holds what a frame waits in the socket while the loop
 is busy with HTTP, which the other two cannot see.
 
-    python -m bench.http_load [--pairs N] [--idle N] [--rate N] [--smoke]
+    python -m bench.http_load [--pairs N] [--idle N] [--rate N] [--viewers N] [--smoke]
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Plan:
     pairs: int
     idle: int
     rate: float
+    viewers: int
     frames_rate: float
     window_s: float
     settle_s: float
@@ -119,7 +120,8 @@ def measure(plan: Plan, frames: Frames, folder: Path) -> list[tuple[Window, Wind
             helpers.append(consumer := Helper("bench.scraped", *options, "--symbols", SYMBOLS))
             port = consumer.read()
             subscriber.start()
-            helpers.append(load := Helper("bench.scrapers", "--port", port, "--idle", plan.idle, "--rate", plan.rate))
+            options = ["--idle", plan.idle, "--rate", plan.rate, "--viewers", plan.viewers, "--symbol", frames.symbol]
+            helpers.append(load := Helper("bench.scrapers", "--port", port, *options))
             pairs = []
             for n in range(plan.pairs):
                 first = measure_window(plan, consumer, load, bool(n % 2))
@@ -146,7 +148,10 @@ def add_delays(pairs: list[tuple[Window, Window]], frames: Frames, sent: list[in
 
 
 def show(plan: Plan, frames: Frames, pairs: list[tuple[Window, Window]]) -> None:
-    print(f"{plan.idle:,} idle connections and {plan.rate:g} GET /metrics a second ({SYMBOLS} symbols) against none;")
+    print(
+        f"{plan.idle:,} idle connections, {plan.rate:g} GET /metrics a second and {plan.viewers} viewers against none;"
+    )
+    print(f"{SYMBOLS} symbols;", end=" ")
     print(f"{frames.name} at {plan.frames_rate:,.0f} frames/s; {plan.pairs} pairs of {plan.window_s:g} s windows\n")
     print("p99 us  " + "".join(f"{stage + ': without, with, ratio':>46}" for stage in STAGES))
     ratios: dict[str, list[float]] = {stage: [] for stage in STAGES}
@@ -171,12 +176,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--idle", type=int, default=1000, help="connections that say nothing")
     parser.add_argument("--rate", type=float, default=50.0, help="GET /metrics a second")
+    parser.add_argument("--viewers", type=int, default=0, help="of the page, each following the fed symbol")
     parser.add_argument("--frames-rate", type=float, default=800.0, help="frames a second")
     parser.add_argument("--smoke", action="store_true", help="short: that it runs")
     options = parser.parse_args()
-    plan = Plan(options.pairs, options.idle, options.rate, options.frames_rate, window_s=3.0, settle_s=1.0)
+    load = (options.idle, options.rate, options.viewers)
+    plan = Plan(options.pairs, *load, options.frames_rate, window_s=3.0, settle_s=1.0)
     if options.smoke:
-        plan = Plan(1, 100, options.rate, options.frames_rate, window_s=0.5, settle_s=0.3)
+        plan = Plan(1, 100, options.rate, 2, options.frames_rate, window_s=0.5, settle_s=0.3)
     frames = load_frames(plan.frames)
     if len(frames.all) < plan.frames:
         parser.error(f"{plan.frames:,} frames are needed and there are {len(frames.all):,}: fewer pairs or frames")

@@ -1,4 +1,4 @@
-"""The load of bench/http_load.py: idle connections, and scrapers of /metrics at a rate. A process of its own.
+"""The load of bench/http_load.py, a process of its own: idle connections, scrapers of /metrics, viewers of the page.
 
 Each line on stdin turns it on or off. Both are answered: when all connections are there, an empty line; when they are
 closed again, what came of them as JSON.
@@ -11,6 +11,8 @@ import asyncio
 import json
 import re
 import sys
+
+from websockets.asyncio.client import connect
 
 from mdfeed.serve import raise_descriptor_limit
 
@@ -30,10 +32,12 @@ class Idle(asyncio.Protocol):
 
 
 class Load:
-    def __init__(self, port: int, idle: int, rate: float) -> None:
+    def __init__(self, port: int, idle: int, rate: float, viewers: int, symbol: str) -> None:
         self.port = port
         self.idle = idle
         self.rate = rate
+        self.viewers = viewers
+        self.wish = json.dumps({"subscribe": [symbol]})
         self.sizes: list[int] = []
         self.connections: list[tuple[asyncio.BaseTransport, Idle]] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -42,7 +46,8 @@ class Load:
         loop = asyncio.get_running_loop()
         self.sizes = []
         self.connections = [await loop.create_connection(Idle, "127.0.0.1", self.port) for _ in range(self.idle)]
-        self.tasks = [asyncio.create_task(self.scrape(n)) for n in range(SCRAPERS)]
+        self.tasks = [asyncio.create_task(self.scrape(n)) for n in range(SCRAPERS if self.rate else 0)]
+        self.tasks += [asyncio.create_task(self.look_on()) for _ in range(self.viewers)]
 
     async def stop(self) -> dict[str, float]:
         failed = [task.exception() for task in self.tasks if task.done()]
@@ -54,6 +59,12 @@ class Load:
             transport.close()
         sizes = self.sizes
         return {"answers": len(sizes), "bytes": max(sizes, default=0), "lost": lost, "failed": len(failed)}
+
+    async def look_on(self) -> None:
+        async with connect(f"ws://127.0.0.1:{self.port}/ws", proxy=None) as page:
+            await page.send(self.wish)
+            async for message in page:
+                self.sizes.append(len(message))
 
     async def scrape(self, n: int) -> None:
         """Every SCRAPERS/rate seconds, staggered; late ones are made up for, so that the rate holds."""
@@ -91,9 +102,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--idle", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--viewers", type=int, required=True)
+    parser.add_argument("--symbol", required=True)
     options = parser.parse_args()
     raise_descriptor_limit()
-    asyncio.run(run(Load(options.port, options.idle, options.rate)))
+    asyncio.run(run(Load(options.port, options.idle, options.rate, options.viewers, options.symbol)))
 
 
 if __name__ == "__main__":

@@ -91,15 +91,15 @@ cdef class Recent(Outbox):
     cdef Memory *_of(self, int32_t index) noexcept nogil:
         return self._memories[index] if 0 <= index < self._capacity else NULL
 
-    def trades(self, int32_t index):
-        """The newest trades of a symbol, newest first: the fields of `mdfeed:trades`, decimals as exact text."""
+    def trades(self, int32_t index, int64_t most=KEPT):
+        """The newest trades of a symbol, `most` at most, newest first: `mdfeed:trades`' fields, decimals as text."""
         cdef Memory *memory = self._of(index)
         cdef Print *entry
         cdef int64_t i
         found = []
         if memory == NULL:
             return found
-        for i in range(memory.count - 1, max(memory.count - KEPT, 0) - 1, -1):
+        for i in range(memory.count - 1, max(memory.count - min(most, KEPT), 0) - 1, -1):
             entry = &memory.prints[i % KEPT]
             found.append({
                 "trade_id": entry.trade.trade_id,

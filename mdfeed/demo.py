@@ -131,11 +131,12 @@ async def _symbols_of(rest_url: str) -> list[str]:
 
 
 async def _show(service: Service, redis_url: str, seconds: float | None, ui: bool) -> None:
-    """The live view until the time is up; without a terminal, a line at the start."""
+    """The live view until the time is up; the addresses at the start, and the page's above the view."""
     while not service.http.is_listening:
         await asyncio.sleep(0.01)
     console = Console()
-    print(f"redis {redis_url}   http http://127.0.0.1:{service.http.port}/metrics", file=sys.stderr, flush=True)
+    page = f"http://127.0.0.1:{service.http.port}/"
+    print(f"page {page}   metrics {page}metrics   redis {redis_url}", file=sys.stderr, flush=True)
     end_s = None if seconds is None else time.monotonic() + seconds
     before = dict.fromkeys(service.feed.tracks, 0)
     rates = dict(before)
@@ -154,7 +155,16 @@ async def _show(service: Service, redis_url: str, seconds: float | None, ui: boo
 
 
 def _table(service: Service, rates: dict[str, int]) -> Table:
-    table = Table("symbol", "bid", "ask", "spread", "state", "updates/s", "proved", title="mdfeed demo")
+    table = Table(
+        "symbol",
+        "bid",
+        "ask",
+        "spread",
+        "state",
+        "updates/s",
+        "proved",
+        title=f"mdfeed demo   page http://127.0.0.1:{service.http.port}/",
+    )
     for symbol, track in service.feed.tracks.items():
         bid, ask, spread = track.book.best_bid, track.book.best_ask, track.book.spread
         table.add_row(

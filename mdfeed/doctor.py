@@ -26,6 +26,7 @@ from mdfeed.dial import dial
 from mdfeed.errors import ConfigError, DecodeError, VenueError
 from mdfeed.findings import ERROR, OK, WARNING, Finding
 from mdfeed.gate import Gate, tls_context
+from mdfeed.glance import glance
 from mdfeed.http import is_mdfeed
 from mdfeed.redis_checks import examine_redis
 from mdfeed.redis_url import parse_redis_url
@@ -196,8 +197,10 @@ async def _port(config: Config) -> AsyncIterator[Finding]:
     try:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), host, port)
     except OSError as error:
-        if await is_mdfeed(host, port):
+        is_well, text = await glance(config)
+        if is_well or await is_mdfeed(host, port):
             yield Finding("http", OK, f"mdfeed serves on port {port}")
+            yield Finding("page", OK if is_well else ERROR, text)
         else:
             is_taken = error.errno == errno.EADDRINUSE
             reason = "the port is taken by another program" if is_taken else error.strerror or str(error)

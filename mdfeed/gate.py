@@ -1,4 +1,4 @@
-"""Who may ask over HTTP: credentials, and the TLS that protects them.
+"""Who may ask over HTTP: credentials, tickets instead of them, and the TLS that protects them.
 
 Answers for: comparing in constant time, the challenge of a 401, a TLS context from files with a clear mistake for each
 that cannot be used. Refuses to know: sockets, paths, answers.
@@ -16,15 +16,22 @@ import ssl
 from mdfeed.config import Config
 from mdfeed.settings import Auth
 
+TICKET_S = 12 * 3600  # how long a ticket opens; whoever has credentials gets a new one with each page
+
 
 class Gate:
-    """Lets a request in by its Authorization header. Without any credentials configured everybody may come in."""
+    """Lets a request in by its Authorization header. Without any credentials configured everybody may come in.
+
+    A browser cannot set that header on a WebSocket, so whoever was let in may have a ticket, which stands for
+    credentials until it expires or this process ends. It names nobody and holds no secret.
+    """
 
     def __init__(self, auth: Auth) -> None:
         # Only digests are kept and compared: equal lengths, and no secret in a dump of this object.
         self._key = os.urandom(32)
         self._known: list[bytes] = []
         challenges = []
+        self.takes_token = auth.token is not None
         if auth.token is not None:
             self._known.append(self._digest(b"bearer", auth.token.encode()))
             challenges.append('Bearer realm="mdfeed"')
@@ -53,6 +60,17 @@ class Gate:
         # All of them are compared, whatever the first said.
         matches = [hmac.compare_digest(digest, known) for known in self._known]
         return any(matches)
+
+    def ticket(self, now_s: float) -> str:
+        """A ticket that opens for TICKET_S from `now_s` (UTC) on."""
+        expiry = f"{int(now_s) + TICKET_S:x}"
+        return f"{expiry}.{self._digest(b'ticket', expiry.encode()).hex()}"
+
+    def honours(self, ticket: bytes | None, now_s: float) -> bool:
+        """Whether a ticket is ours and still opens."""
+        expiry, _, given = (ticket or b"").partition(b".")
+        is_ours = hmac.compare_digest(self._digest(b"ticket", expiry).hex().encode(), given)
+        return is_ours and int(expiry, 16) > now_s
 
     def _digest(self, scheme: bytes, secret: bytes) -> bytes:
         return hashlib.blake2b(scheme + b" " + secret, key=self._key).digest()

@@ -1,48 +1,42 @@
-"""HTTP/1.1 for /health, /ready, /metrics and the gateway API, as one small asyncio protocol.
+"""HTTP/1.1 for /health, /ready, /metrics, the gateway API and the page, on one port.
 
-Answers for: every method and path gets its JSON answer (CONTRACT 5), bodies and pipelining included; heads, bodies,
-connections and time are bounded. Refuses to know: what healthy or ready means (callables say), who may ask (the gate
-says), and WebSocket: a later page takes over the transport where `advance` has a parsed head
-(docs/adr/0001-http-server.md).
+Answers for: every method and path gets its answer (CONTRACT 5), only whom the gate lets in, and the port itself.
+Refuses to know: what healthy or ready means (callables say), bytes on a line (httpline.py, httphead.py), and what the
+page's WebSocket says (docs/adr/0001-http-server.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
 import resource
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any, Protocol, cast
+from dataclasses import replace
+from typing import Any, Protocol
 
 from mdfeed.errors import MdfeedError
-from mdfeed.gate import Gate
+from mdfeed.gate import TICKET_S, Gate
 from mdfeed.handshakes import TlsServer
-from mdfeed.httphead import BadRequest, Request, parse_head
+from mdfeed.httphead import Answer, Request, as_json
+from mdfeed.httpline import Connection, Reply, Takeover
 from mdfeed.settings import Auth
 
 log = logging.getLogger(__name__)
 
-MAX_HEAD_BYTES = 8192
-MAX_BODY_BYTES = 65536  # read and thrown away, so that the connection can go on; a longer one ends it
 # The longest idle one makes room. At most half of the descriptors: the other half is the feed's.
 MAX_CONNECTIONS = 2048
 METRICS_AGE_S = 1.0
 HANDSHAKES = 8  # with TLS, one in so many of them may be half-open
-# How long a connection may stay in a phase: between requests, in a head, in a body, with its answers unread, waiting
-# for ours, and after our last answer (RFC 9112 9.6: closing at once would destroy the answer on its way).
-PHASE_S = {"idle": 75.0, "head": 5.0, "body": 5.0, "blocked": 10.0, "waiting": 10.0, "linger": 5.0}
-JSON = "application/json"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+READING = ("GET", "HEAD")
+TICKET = b"mdfeed_ticket"  # the cookie; it is sent to /ws alone
 
-
-Answer = tuple[int, str, bytes]  # status, content type, body
-Route = Callable[[], "Answer | asyncio.Future[Answer]"]
+Route = Callable[[Request], "Answer | asyncio.Future[Answer]"]
 
 
 class Api(Protocol):
@@ -53,9 +47,17 @@ class Api(Protocol):
     def answer(self, path: str, /) -> tuple[int, dict[str, Any]] | None: ...
 
 
+class Page(Protocol):
+    """The document at `/`, and what it opens at `/ws`: an upgrade, or the answer to what is none."""
+
+    def document(self, request: Request, /) -> Answer: ...
+    def upgrade(self, request: Request, /) -> Answer | Takeover: ...
+    def close(self) -> None: ...
+
+
 class HttpServer:
-    """Serves the three paths and the API's. `health` and `ready` give (status, JSON object), `metrics` the Prometheus
-    text once it is rendered. `gate` says who may ask (default: everybody), `tls` makes it https."""
+    """Serves the three paths, the API's and the page's two. `health` and `ready` give (status, JSON object), `metrics`
+    the Prometheus text once it is rendered. `gate` says who may ask (default: everybody), `tls` makes it https."""
 
     def __init__(
         self,
@@ -66,22 +68,26 @@ class HttpServer:
         ready: Callable[[], tuple[int, dict[str, Any]]],
         metrics: Callable[[], Awaitable[bytes]],
         api: Api | None = None,
+        page: Page | None = None,
         gate: Gate | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.host = host
         self.gate = Gate(Auth()) if gate is None else gate
         self.routes: dict[str, Route] = {
-            "/health": lambda: as_json(*health()),
-            "/ready": lambda: as_json(*ready()),
-            "/metrics": self.fresh_metrics,
+            "/health": lambda request: as_json(*health()),
+            "/ready": lambda request: as_json(*ready()),
+            "/metrics": lambda request: self.fresh_metrics(),
         }
+        if page is not None:
+            self.routes["/"] = self.document
         # In the order of their last request.
         self.connections: dict[Connection, None] = {}
         self._half_of_descriptors = MAX_CONNECTIONS
         self._port = port
         self._metrics = metrics
         self._api = api
+        self._page = page
         self._tls = tls
         self._rendered: tuple[float, bytes] | None = None
         self._rendering: asyncio.Task[Answer] | None = None
@@ -102,6 +108,12 @@ class HttpServer:
         if self._server is None or not self._server.sockets:
             return self._port
         return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where the page is, for somebody on this machine when it listens on every address."""
+        host = LOCAL.get(self.host, self.host)
+        return f"http{'s' if self._tls else ''}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     async def start(self) -> None:
         """Bind and serve. Raises MdfeedError with one clear line when the address cannot be had."""
@@ -134,6 +146,8 @@ class HttpServer:
         if self._server is None:
             return
         self._server.close()
+        if self._page is not None:
+            self._page.close()
         for connection in list(self.connections):
             connection.transport.close()
         deadline = asyncio.get_running_loop().time() + 1.0
@@ -147,7 +161,7 @@ class HttpServer:
         """The exposition, at most a second old: any number of scrapers costs one rendering a second."""
         loop = asyncio.get_running_loop()
         if self._rendered is not None and loop.time() - self._rendered[0] < METRICS_AGE_S:
-            return 200, PROMETHEUS, self._rendered[1]
+            return Answer(200, PROMETHEUS, self._rendered[1])
         if self._rendering is None:
             self._rendering = loop.create_task(self.render(), name="metrics")
         return self._rendering
@@ -156,32 +170,63 @@ class HttpServer:
         started = asyncio.get_running_loop().time()
         try:
             self._rendered = (started, await self._metrics())
-            return 200, PROMETHEUS, self._rendered[1]
+            return Answer(200, PROMETHEUS, self._rendered[1])
         except Exception:
             return failure("/metrics")
         finally:
             self._rendering = None
 
-    def answer(self, request: Request) -> Answer | asyncio.Future[Answer]:
+    def answer(self, request: Request) -> Reply:
         """What one request gets; HEAD's body is GET's, left out by the writer."""
         path = request.path
-        if not self.gate.lets_in(path, request.authorization):
+        if not self.lets_in(request):
             log.warning("http: requests without valid credentials are refused")
-            return as_json(401, {"error": "credentials are needed"})
+            return self.refusal(request)
         try:
+            if path == "/ws" and self._page is not None and request.method in READING:
+                return self._page.upgrade(request)
             route = self.routes.get(path) or self.api_route(path)
-            if route is None and path != "*":
-                paths = [*self.routes, *(self._api.paths if self._api else ())]
-                return as_json(404, {"error": "not found", "paths": paths})
-            if route is None or request.method not in ("GET", "HEAD"):
-                return as_json(405, {"error": "method not allowed", "allow": ["GET", "HEAD"]})
-            return route()
+            if route is None and path not in ("*", "/ws" if self._page else "*"):
+                return as_json(404, {"error": "not found", "paths": self.paths()})
+            if route is None or request.method not in READING:
+                return as_json(405, {"error": "method not allowed", "allow": [*READING]}, Allow=", ".join(READING))
+            return route(request)
         except Exception:
             return failure(path)
 
+    def paths(self) -> list[str]:
+        return [*self.routes, *(["/ws"] if self._page else []), *(self._api.paths if self._api else ())]
+
+    def lets_in(self, request: Request) -> bool:
+        if self.gate.lets_in(request.path, request.header(b"authorization")):
+            return True
+        # A browser sends its cookies whoever asks it to: they count for a page of our own only.
+        is_page = request.path == "/ws" and request.is_from_own_page
+        return is_page and self.gate.honours(request.cookie(TICKET), time.time())
+
+    def refusal(self, request: Request) -> Answer:
+        """401. With a token, a browser gets the page all the same, which holds no data and asks for it."""
+        challenge = {"WWW-Authenticate": self.gate.challenge}
+        is_browser = request.method in READING and b"text/html" in request.tokens(b"accept")
+        if self._page is not None and request.path == "/" and self.gate.takes_token and is_browser:
+            asking = self._page.document(replace(request, headers={}))
+            return replace(asking, status=401, headers={**asking.headers, **challenge, "Cache-Control": "no-store"})
+        return as_json(401, {"error": "credentials are needed"}, **{"WWW-Authenticate": self.gate.challenge})
+
+    def document(self, request: Request) -> Answer:
+        """The page; with it, where credentials are asked for, the ticket to its WebSocket."""
+        assert self._page is not None
+        answer = self._page.document(request)
+        if self.gate.is_open:
+            return answer
+        is_secure = self._tls is not None or request.header(b"x-forwarded-proto") == b"https"
+        cookie = f"{TICKET.decode()}={self.gate.ticket(time.time())}; Path=/ws; Max-Age={TICKET_S}; HttpOnly"
+        cookie += "; SameSite=Strict" + ("; Secure" if is_secure else "")
+        return replace(answer, headers={**answer.headers, "Set-Cookie": cookie})
+
     def api_route(self, path: str) -> Route | None:
         answered = self._api.answer(path) if self._api is not None else None
-        return None if answered is None else lambda: as_json(*answered)
+        return None if answered is None else lambda request: as_json(*answered)
 
 
 def failure(path: str) -> Answer:
@@ -189,153 +234,14 @@ def failure(path: str) -> Answer:
     return as_json(500, {"error": "internal error"})
 
 
-def as_json(status: int, body: dict[str, Any]) -> tuple[int, str, bytes]:
-    return status, JSON, json.dumps(body, separators=(",", ":")).encode() + b"\n"
-
-
 async def is_mdfeed(host: str, port: int) -> bool:
     """Whether the holder of a taken port answers /health as mdfeed does."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     try:
         async with asyncio.timeout(1.0):
-            reader, writer = await asyncio.open_connection(local, port)
+            reader, writer = await asyncio.open_connection(LOCAL.get(host, host), port)
             writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             text = await reader.read(4096)
             writer.close()
     except (OSError, TimeoutError):
         return False
     return b'"service":"market-data"' in text.replace(b" ", b"")
-
-
-class Connection(asyncio.Protocol):
-    """One client: heads in, answers out, in order."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, server: HttpServer) -> None:
-        self.server = server
-        self.buffer = bytearray()
-        self.skip_bytes = 0
-        self.phase = ""
-        self.timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        connections = self.server.connections
-        connections[self] = None
-        self.enter("idle")
-        if len(connections) > self.server.max_connections:
-            idle = next((other for other in connections if other.phase == "idle"), self)
-            idle.transport.abort()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.server.connections.pop(self, None)
-        if self.timer is not None:
-            self.timer.cancel()
-
-    def enter(self, phase: str) -> None:
-        """Start the clock of a phase; staying in one does not start it again."""
-        if phase == self.phase:
-            return
-        self.phase = phase
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer = asyncio.get_running_loop().call_later(PHASE_S[phase], self.on_timeout)
-
-    def on_timeout(self) -> None:
-        if self.phase == "head":
-            self.write(*as_json(408, {"error": "the request did not come in time"}), is_last=True)
-        else:
-            self.transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        if self.phase == "linger":
-            return
-        self.buffer += data
-        self.advance()
-        # While an answer is awaited only so much may be said in advance.
-        if self.phase == "waiting" and len(self.buffer) > MAX_BODY_BYTES:
-            self.transport.pause_reading()
-
-    def pause_writing(self) -> None:
-        if self.phase != "linger":
-            self.transport.pause_reading()
-            self.enter("blocked")
-
-    def resume_writing(self) -> None:
-        if self.phase == "blocked":
-            self.transport.resume_reading()
-            self.enter("idle")
-            self.advance()
-
-    def advance(self) -> None:
-        """Answer every whole head in the buffer, as long as the client reads the answers."""
-        while self.phase not in ("blocked", "waiting", "linger") and not self.transport.is_closing():
-            dropped = min(self.skip_bytes, len(self.buffer))
-            del self.buffer[:dropped]
-            self.skip_bytes -= dropped
-            if not self.buffer:
-                return self.enter("body" if self.skip_bytes else "idle")
-            if self.buffer.startswith(b"\r\n"):
-                del self.buffer[:2]  # RFC 9112 2.2: an empty line before a request is passed over
-                continue
-            end = self.buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
-            if end >= 0:
-                head = bytes(self.buffer[:end])
-                del self.buffer[: end + 4]
-                self.respond(head)
-            elif len(self.buffer) >= MAX_HEAD_BYTES:
-                self.write(*as_json(431, {"error": f"a request head has {MAX_HEAD_BYTES} bytes at most"}), is_last=True)
-            else:
-                return self.enter("head")
-
-    def respond(self, head: bytes) -> None:
-        self.enter("idle")
-        self.server.connections.pop(self, None)
-        self.server.connections[self] = None
-        try:
-            request = parse_head(head)
-        except BadRequest as error:
-            return self.write(*as_json(error.status, {"error": str(error)}), is_last=True)
-        answer = self.server.answer(request)
-        if isinstance(answer, asyncio.Future):
-            self.enter("waiting")
-            answer.add_done_callback(lambda done: self.on_answer(request, done))
-        else:
-            self.reply(request, answer)
-
-    def on_answer(self, request: Request, done: asyncio.Future[Answer]) -> None:
-        if self.phase == "waiting" and not done.cancelled() and not self.transport.is_closing():
-            self.transport.resume_reading()
-            self.enter("idle")
-            self.reply(request, done.result())
-            self.advance()
-
-    def reply(self, request: Request, answer: Answer) -> None:
-        self.skip_bytes = request.body_bytes or 0
-        is_last = not request.is_kept_alive or request.body_bytes is None or self.skip_bytes > MAX_BODY_BYTES
-        self.write(*answer, is_last=is_last, method=request.method)
-
-    def write(self, status: int, kind: str, body: bytes, *, is_last: bool, method: str = "") -> None:
-        lines = [
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-            f"Date: {formatdate(usegmt=True)}",
-            f"Content-Type: {kind}",
-            f"Content-Length: {len(body)}",
-            "Cache-Control: no-store",
-        ]
-        if method in ("GET", "HEAD"):
-            lines.append("Access-Control-Allow-Origin: *")
-        if status == 401:
-            lines.append(f"WWW-Authenticate: {self.server.gate.challenge}")
-        if status == 405:
-            lines.append("Allow: GET, HEAD")
-        if is_last:
-            lines.append("Connection: close")
-            self.buffer.clear()
-            self.enter("linger")
-        self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else body))
-        if is_last and self.transport.can_write_eof():
-            self.transport.write_eof()
-        elif is_last:
-            self.transport.close()

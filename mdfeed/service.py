@@ -30,9 +30,12 @@ from mdfeed.lines import Lines
 from mdfeed.logs import say_folded
 from mdfeed.metrics import FeedCollector, LoopLag, Part, package_version
 from mdfeed.notify import notify, watchdog_interval_s
+from mdfeed.page import Page
 from mdfeed.roster import Roster
 from mdfeed.upkeep import Upkeep, state_folder
 from mdfeed.upkeep_metrics import UpkeepMetrics
+from mdfeed.view import View
+from mdfeed.viewers import Viewers
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +115,15 @@ class Service:
         if config.metrics.legacy_names:
             more.append(LegacyMetrics(self.feed, self.sink, self._published_of))
         collector = FeedCollector(self.feed, self.lines.streams, [self.sink], self.lag, now_ns, more)
+        view = View(
+            self.feed,
+            self.api,
+            ready=self.ready,
+            streams=self.lines.streams,
+            sinks=[self.sink],
+            lag=self.lag,
+            now_ns=now_ns,
+        )
         self.http = HttpServer(
             config.http.host,
             config.health_port,
@@ -119,6 +131,7 @@ class Service:
             ready=self.ready,
             metrics=Exposition(collector).render,
             api=self.api,
+            page=Page(Viewers(view, config.http.origins)),
             gate=Gate(config.http.auth),
             tls=tls_context(config),
         )
@@ -204,12 +217,12 @@ class Service:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.http.stop)
             log.info(
-                "mdfeed %s: %s on %s, to %s, http on port %d",
+                "mdfeed %s: %s on %s, to %s, page at %s",
                 package_version(),
                 named(self.config.symbols),
                 self.venue.name,
                 mask(self.config.redis_url),
-                self.http.port,
+                self.http.url,
             )
             if self.config.origin.get("shm_name", "default") != "default":
                 log.info("shm_name is accepted, but there is no shared-memory ring yet")

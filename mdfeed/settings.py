@@ -124,11 +124,15 @@ class Tls(Struct, frozen=True):
 
 
 class Http(Struct, frozen=True):
-    """/health, /ready, /metrics and the gateway API; the port is health_port above."""
+    """/health, /ready, /metrics, the page and the gateway API; the port is health_port above."""
 
     host: Annotated[str, Meta(description="address to listen on; 127.0.0.1 keeps it to this machine", min_length=1)] = (
         "0.0.0.0"
     )
+    origins: Annotated[
+        list[str],
+        Meta(description="other origins (https://host[:port]) whose pages may open /ws; the daemon's own always may"),
+    ] = msgspec.field(default_factory=list)
     auth: Auth = msgspec.field(default_factory=Auth)
     tls: Tls = msgspec.field(default_factory=Tls)
 
@@ -301,6 +305,13 @@ def check_outputs(outputs: list[str]) -> Problem:
     return None if twice is None else ((twice,), f"{outputs[twice]} is listed twice")
 
 
+def check_origins(origins: list[str]) -> Problem:
+    for index, origin in enumerate(origins):
+        if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", origin):
+            return (index,), f"expected http(s)://host[:port] in lower case, without a path, got {origin!r}"
+    return None
+
+
 def check_token(token: str | None) -> Problem:
     """What a header can carry (RFC 6750), and long enough not to be guessed."""
     if token is None or re.fullmatch(r"[A-Za-z0-9._~+/-]{16,1024}=*", token):
@@ -345,6 +356,7 @@ def check_redis_url(url: str) -> Problem:
 CHECKS: dict[str, Callable[[Any], Problem]] = {
     "symbols": check_symbols,
     "redis.outputs": check_outputs,
+    "http.origins": check_origins,
     "http.auth.token": check_token,
     "http.auth.user": check_user,
     "exchange_ws_url": url_check("ws", "wss"),

@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -25,6 +26,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
+
+from tests.http_rig import rig_of
 
 CONF = Path(__file__).parents[2] / "deploy/nginx/mdfeed.conf"
 PASSWORD = "Basic b3BzOnBhc3M="  # ops:pass
@@ -96,7 +99,13 @@ def backend() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def front(backend: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("nginx")
+    with nginx_before(backend, tmp_path_factory.mktemp("nginx")) as front:
+        yield front
+
+
+@contextmanager
+def nginx_before(backend: int, folder: Path) -> Iterator[Front]:
+    """The shipped configuration with this machine's ports and a certificate, in a running nginx."""
     folder.chmod(0o755)
     certificate, key, passwords = folder / "cert.pem", folder / "key.pem", folder / "htpasswd"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -224,6 +233,37 @@ async def test_websocket_passes_with_the_password_only(front: Front) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await connect(url, ssl=trust)
     assert refused.value.response.status_code == 401
+
+
+async def test_the_page_and_its_data_come_through(tmp_path: Path) -> None:
+    """The real thing behind it, its origin check included: Host must reach it as the browser said it."""
+    async with rig_of() as rig:
+        with nginx_before(rig.port, tmp_path) as front:
+            trust = ssl.create_default_context(cafile=str(front.certificate))
+            own = f"https://localhost:{front.https}"
+            said = await asyncio.to_thread(
+                subprocess.run,
+                ["curl", "-s", "-i", "-u", "ops:pass", "--cacert", front.certificate, f"{own}/"],
+                capture_output=True,
+                text=True,
+            )
+            head, _, body = said.stdout.replace("\r", "").lower().partition("\n\n")
+            assert "content-security-policy: default-src 'none'" in head
+            for name in ("x-content-type-options", "x-frame-options", "etag", "cache-control"):
+                assert head.count(f"\n{name}:") == 1, name
+            assert body.startswith("<!doctype html>")
+            headers = {"Authorization": PASSWORD}
+            url = own.replace("https", "wss") + "/ws"
+            async with connect(url, ssl=trust, additional_headers=headers, origin=own, proxy=None) as page:
+                await page.send('{"subscribe": ["BTCUSDT"]}')
+                async with asyncio.timeout(20):
+                    while (message := json.loads(await page.recv()))["type"] != "book":
+                        pass
+                assert message["bids"] == [["61800.1", "2.5"]]
+            for origin in ("https://elsewhere.example.net", "https://localhost"):
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(url, ssl=trust, additional_headers=headers, origin=origin, proxy=None)
+                assert refused.value.response.status_code == 403
 
 
 def test_a_loop_without_a_pause_is_held_back(front: Front) -> None:

@@ -22,7 +22,10 @@ from mdfeed.doctor import EXIT, Finding
 from mdfeed.embedded import EmbeddedRedis, find_servers
 from mdfeed.exchange.faults import Answer, Asked, Seam
 from mdfeed.exchange.server import SimulatedExchange
+from mdfeed.settings import Auth
+from tests.http_rig import rig_of
 from tests.integration.daemon import free_port
+from tests.wire import certificate
 
 pytestmark = pytest.mark.skipif(not find_servers(), reason="no Redis-compatible server on this machine")
 
@@ -217,6 +220,31 @@ async def test_doors_ports_and_a_config_that_is_none(tmp_path: Path, server: Emb
     path = config_file(tmp_path, None, server.tcp_url, http={"hots": "x"})
     assert [finding.check for finding in await findings(path)] == ["config"]
     assert "unknown key; did you mean http.host?" in of(await findings(path), "config", "error")
+
+
+async def test_the_page_of_a_running_daemon(tmp_path: Path, server: EmbeddedRedis) -> None:
+    context, cert = certificate(tmp_path, "IP:127.0.0.1")
+    tls = {"cert": str(cert), "key": str(tmp_path / "key.pem")}
+    other = tmp_path / "other"
+    other.mkdir()
+    _, strange = certificate(other, "IP:127.0.0.1")
+    auth = {"token": "sesame-sesame-12"}
+    for running, has_tls, http, level, text in (
+        (Auth(), False, {}, "ok", "the page answers: version "),
+        (Auth(**auth), False, {"auth": auth}, "ok", "the page answers, and asks for credentials"),
+        (Auth(**auth), True, {"auth": auth, "tls": tls}, "ok", "the page answers, and asks for credentials"),
+        (Auth(), True, {"tls": tls}, "ok", "2 symbols"),
+        (Auth(), False, {"auth": auth}, "error", "restart the daemon"),
+        (Auth(), True, {"tls": {"cert": str(strange), "key": str(other / "key.pem")}}, "", "Address already in use"),
+    ):
+        async with rig_of(running, context if has_tls else None) as rig:
+            file = config_file(
+                tmp_path, None, "redis://192.0.2.1", health_port=rig.port, http={"host": "127.0.0.1", **http}
+            )
+            found = await findings(file, 0.1)
+        said = of(found, "page", level) if level else of(found, "http", "error").capitalize()
+        assert text.lower() in said.lower(), found
+        assert "sesame" not in str(found)
 
 
 def test_the_unit_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,24 +10,18 @@ import json
 import shutil
 import ssl
 import subprocess
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mdfeed import handshakes, venues
-from mdfeed._feed import Feed
-from mdfeed.api import PREFIX, Api
+from mdfeed import handshakes
+from mdfeed.api import PREFIX
 from mdfeed.config import Config, load_config
 from mdfeed.errors import ConfigError
-from mdfeed.exposition import Exposition
-from mdfeed.gate import Gate, tls_context
-from mdfeed.http import HttpServer
-from mdfeed.metrics import FeedCollector
+from mdfeed.gate import tls_context
 from mdfeed.settings import Auth
+from tests.http_rig import served
 from tests.wire import certificate
 
 TOKEN = "sesame-sesame-12"
@@ -36,49 +30,6 @@ GOOD_TOKEN, BAD_TOKEN = f"Bearer {TOKEN}", f"Bearer {TOKEN}x"
 
 def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
-
-
-def feed_of_two() -> Feed:
-    """BTCUSDT is LIVE with two trades, ETHUSDT knows nothing yet."""
-    feed = Feed(venues.get("binance-usdm"))
-    for symbol in ("BTCUSDT", "ETHUSDT"):
-        feed.add(symbol, 1, 3)
-    return feed
-
-
-def fill(feed: Feed) -> None:
-    now = time.time_ns()
-    line = feed.open_line("public-0", ["btcusdt@depth@100ms", "btcusdt@aggTrade"], now)
-    feed.snapshot_requested("BTCUSDT", now)
-    body = {"lastUpdateId": 10, "E": 1, "T": 1, "bids": [["61800.10", "2.500"]], "asks": [["61800.30", "0.010"]]}
-    feed.snapshot("BTCUSDT", "rest", 1000, json.dumps(body).encode(), now)
-    for trade_id, price in ((7, "61800.20"), (8, "61800.25")):
-        trade = {"e": "aggTrade", "E": now // 10**6, "s": "BTCUSDT", "a": trade_id, "p": price, "q": "0.120"}
-        trade |= {"f": trade_id, "l": trade_id, "T": now // 10**6, "m": True}
-        feed.receive(line, json.dumps({"stream": "btcusdt@aggTrade", "data": trade}).encode(), now)
-
-
-@asynccontextmanager
-async def served(auth: Auth | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    feed = feed_of_two()
-    api = Api(feed, 20)
-    fill(feed)
-
-    def health() -> tuple[int, dict[str, Any]]:
-        return 200, {"service": "market-data", "status": "healthy", "version": "1"}
-
-    def ready() -> tuple[int, dict[str, Any]]:
-        return 503, {"status": "not_ready", "reasons": ["ETHUSDT: COLD"]}
-
-    server = HttpServer(
-        "127.0.0.1", 0, health=health, ready=ready, metrics=Exposition(FeedCollector(feed)).render, api=api,
-        gate=Gate(auth or Auth()), tls=tls,
-    )  # fmt: skip
-    await server.start()
-    try:
-        yield server.port
-    finally:
-        await server.stop()
 
 
 def ask(port: int, method: str, path: str, authorization: str = "", tls: ssl.SSLContext | None = None):
@@ -101,11 +52,22 @@ PATHS = {
     "/health": 200,
     "/ready": 503,
     "/metrics": 200,
+    "/": 200,
+    "/?x=1": 200,
+    "/ws": 426,
+    "/ws?token=x": 426,
+    "/ws/": 404,
+    "/index.html": 404,
+    "/page.js": 404,
     "/nothing": 404,
     "/health/": 404,
+    "/he%61lth": 200,
+    "//health": 404,
+    "/HEALTH": 404,
     f"{PREFIX}/symbols": 200,
     f"{PREFIX}/orderbook/BTCUSDT": 200,
     f"{PREFIX}/orderbook/btcusdt?limit=5": 200,
+    f"{PREFIX}/orderbook/BTC%55SDT": 200,
     f"{PREFIX}/orderbook/ETHUSDT": 503,
     f"{PREFIX}/ticker/BTCUSDT": 200,
     f"{PREFIX}/ticker/ETHUSDT": 503,
@@ -113,6 +75,8 @@ PATHS = {
     f"{PREFIX}/trades/ETHUSDT": 200,
     f"{PREFIX}/trades/BTCUST": 404,
     f"{PREFIX}/trades/": 404,
+    f"{PREFIX}/symbols/": 404,
+    f"{PREFIX}/symbols?x=%00": 200,
     f"{PREFIX}/trades/BTCUSDT/x": 404,
     f"{PREFIX}/orders/BTCUSDT": 404,
     f"{PREFIX}": 404,
@@ -169,7 +133,7 @@ async def test_every_path_method_and_credential(tmp_path: Path, scheme: str, aut
                 for authorization, is_good in cases:
                     case = (path, method, authorization)
                     status, headers, body = await asyncio.to_thread(ask, port, method, path, authorization, client)
-                    is_in = is_good or (settings.exempt_health and path == "/health")
+                    is_in = is_good or (settings.exempt_health and path in ("/health", "/he%61lth"))
                     expected = usual if is_in else 401
                     if is_in and method not in ("GET", "HEAD") and path not in NO_PATHS:
                         expected = 405
@@ -177,8 +141,12 @@ async def test_every_path_method_and_credential(tmp_path: Path, scheme: str, aut
                     assert ("WWW-Authenticate" in headers) == (status == 401), case
                     assert ("Access-Control-Allow-Origin" in headers) == (method in ("GET", "HEAD")), case
                     assert (headers.get("Allow") == "GET, HEAD") == (status == 405), case
-                    is_text = status == 200 and path == "/metrics"
-                    assert headers["Content-Type"].startswith("text/plain" if is_text else "application/json"), case
+                    kind = {"/metrics": "text/plain", "/": "text/html"}.get(path.partition("?")[0], "")
+                    is_text = status == 200 and bool(kind)
+                    assert headers["Content-Type"].startswith(kind if is_text else "application/json"), case
+                    assert headers["X-Content-Type-Options"] == "nosniff", case
+                    assert ("Set-Cookie" in headers) == (status == 200 and kind == "text/html" and auth != "open"), case
+                    assert (headers.get("Upgrade") == "websocket") == (status == 426), case
                     assert (body == b"") == (method == "HEAD"), case
                     if method != "HEAD" and not is_text:
                         assert isinstance(json.loads(body), dict), case
@@ -201,6 +169,9 @@ async def test_curl_agrees(tmp_path: Path) -> None:
             (("-u", "ops:pw", "-X", "PUT", "-d", "x"), "/ready", 405),
             (("-u", "ops:pw", "-I"), "/health", 200),
             (("-u", "ops:pw"), f"{PREFIX}/orderbook/BTCUSDT", 200),
+            (("-u", "ops:pw"), "/", 200),
+            (("-u", "ops:pw", "-X", "POST", "-d", "x"), "/ws", 405),
+            (("-u", "ops:pw"), "/ws", 426),
         ):
             command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(cert), *options]
             run = await asyncio.to_thread(

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdfeed import http as http_module
+from mdfeed import httpline
 from mdfeed.errors import MdfeedError
 from mdfeed.http import HttpServer
 from mdfeed.httphead import BadRequest, Request, parse_head
@@ -187,7 +188,7 @@ async def test_metrics_are_rendered_at_most_once_a_second(served: Served, monkey
 
 
 async def test_a_failing_answer_is_a_500_and_logged(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    served.server.routes["/ready"] = lambda: 1 / 0  # type: ignore[assignment,return-value]
+    served.server.routes["/ready"] = lambda request: 1 / 0  # type: ignore[assignment,return-value]
     status, _, body = await served.ask("GET", "/ready")
     assert (status, json.loads(body)) == (500, {"error": "internal error"})
     assert "no answer to /ready" in caplog.text
@@ -196,7 +197,7 @@ async def test_a_failing_answer_is_a_500_and_logged(served: Served, caplog: pyte
 async def test_a_slow_head_is_timed_out_and_a_silent_line_closed(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_module, "PHASE_S", {**http_module.PHASE_S, "head": 0.05, "idle": 0.05, "linger": 0.05})
+    monkeypatch.setattr(httpline, "PHASE_S", {**httpline.PHASE_S, "head": 0.05, "idle": 0.05, "linger": 0.05})
     assert answers(await served.talk(b"GET /health HT"), ["GET"])[0][0] == 408
     assert await served.talk(b"") == b""
 
