@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from mdfeed import venues
 from mdfeed._encode import Outbox
 from mdfeed._feed import Feed
+from mdfeed._parse import MAX_SYMBOL_BYTES
 from mdfeed._track import Track
 from mdfeed.capture import CONNECT, FRAME, LOST, SNAPSHOT, Record, Session, symbol_in
 from mdfeed.errors import DecodeError
@@ -142,10 +143,13 @@ class Player:
             self._names[key] = symbol
         return symbol
 
-    def _admit(self, symbol: str) -> str:
+    def _admit(self, symbol: str) -> str | None:
+        """The symbol, followed from now on; "" when it was not asked for, None when it can be none."""
         if self._only:
             return symbol if symbol in self._only else ""
         if symbol not in self.feed.tracks:
+            if not 0 < len(symbol.encode()) <= MAX_SYMBOL_BYTES:
+                return None
             self.feed.add(symbol)
         return symbol
 

@@ -263,6 +263,13 @@ def test_all_market_streams_do_not_decide_about_later_frames(tmp_path: Path, pla
     assert (document["messages"], document["by_type"]) == (2, {"forceOrder": 2})
 
 
+def test_a_name_that_can_be_no_symbol_is_ignored(tmp_path: Path, play) -> None:
+    long = b'{"e":"depthUpdate","E":1,"s":"%s","U":1,"u":2,"pu":0,"b":[],"a":[]}' % (b"A" * 40)
+    both = ("BTCUSDT", "ETHUSDT")
+    document = play(write_capture(tmp_path / "c", [(START_NS, long), *make_session(60, symbols=both)]))
+    assert sorted(document["books"]) == sorted(both)
+
+
 def test_a_symbol_need_not_be_ascii(tmp_path: Path, play) -> None:
     rows = [
         (at, text.replace(b"BTC", "币安人生".encode()).replace(b"btc", "币安人生".encode()))
