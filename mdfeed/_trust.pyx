@@ -128,7 +128,7 @@ cdef class Trust:
         self.clock_offset_ns = offset_ns
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
-        """More digits for everything of this symbol, without loss; BAD, and nothing changed, when the book does not fit.
+        """More digits for all of this symbol, without loss; BAD, and nothing changed, when the book does not fit.
 
         What is only remembered, and does not fit, is forgotten: it may have been what one odd frame said.
         """
