@@ -317,7 +317,7 @@ cdef class Feed:
             limit = max(message.update.n_bids, message.update.n_asks)
         if track.is_syncing():
             return self._join(track, &message, limit, origin, recv_ns)
-        if limit < (self.snapshot_limit if track.is_to_be_checked(recv_ns) else min(self.first_limit, track._limit)):
+        if limit < track.least_limit(self.first_limit, recv_ns):
             return track.answer_check(message.update.last_id, recv_ns)
         return self._shade(track, &message, limit, origin, recv_ns)
 

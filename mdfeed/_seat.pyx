@@ -230,6 +230,10 @@ cdef class Seat(Trust):
         if self._is_in_flight and now_ns - self._requested_ns > IN_FLIGHT_NS:
             self.snapshot_failed("no answer", now_ns)
 
+    cdef int32_t least_limit(self, int32_t first_limit, int64_t now_ns) noexcept:
+        """A snapshot of fewer levels does not seat this book: it answers a check, or comes too late for one."""
+        return max(first_limit, CHECK_LIMIT + 1) if self.is_to_be_checked(now_ns) else min(first_limit, self._limit)
+
     cdef str answer_check(self, int64_t last_id, int64_t now_ns):
         """The cheap snapshot's answer to silence: a book that has missed nothing is good again."""
         cdef bint is_asked = self.is_to_be_checked(now_ns)

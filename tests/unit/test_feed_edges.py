@@ -112,6 +112,25 @@ def test_a_check_that_is_answered_late_does_not_replace_a_deep_book(desk):
     assert desk.track.book.count_of("bids") == 3
 
 
+@pytest.mark.parametrize("limit", [5, 1000])
+def test_a_check_is_a_check_whatever_the_limits_are(limit):
+    desk = Desk(depth=1, first_limit=5, snapshot_limit=limit)
+    desk.seat()
+    desk.wait(8)
+    assert desk.wanted() == [("silent", 5)]
+    assert desk.snapshot(100, limit=5) == "quiet"
+    assert desk.wanted() == []
+
+
+def test_a_deep_snapshot_after_a_silence_is_no_check(desk):
+    """As a capture may hold it."""
+    desk.wait(8)
+    assert desk.track.state == "STALE"
+    assert desk.snapshot(110, [("100", "1")], ASKS, limit=400) == "shadow"
+    desk.diff(100, 110, [("99", "0")])
+    assert (desk.track.state, desk.track.resyncs, desk.track.book.last_id) == ("LIVE", {}, 110)
+
+
 def test_a_withdrawn_key_is_set_at_once_when_a_quiet_book_is_good_again(desk):
     desk.wait(20)
     assert desk.track.state == "STALE"
