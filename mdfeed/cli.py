@@ -343,11 +343,22 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if is_debug:
             raise
-        text, code = f"unexpected {type(error).__name__}: {error}; --debug shows where", 1
+        text, code = f"unexpected {cause_of(error)}; --debug shows more", 1
     from mdfeed.config import mask
 
     print(f"mdfeed: error: {mask(' '.join(text.split()))}", file=sys.stderr)
     return code
+
+
+def cause_of(error: BaseException) -> str:
+    """The exception behind groups of one, and the line that raised it: what a bug report needs at the least."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def main() -> None:

@@ -271,6 +271,13 @@ class Lines:
                 return
 
     async def _probe(self, stream: Stream) -> None:
+        """Looks for a line's silent streams on the other route. That is a diagnosis: no fault in it ends the lines."""
+        try:
+            await self._look_on_the_other_route(stream)
+        except Exception:
+            log.exception("line %s: looking for its silent streams, a fault of ours", stream.name)
+
+    async def _look_on_the_other_route(self, stream: Stream) -> None:
         """Looks for a line's silent streams on the venue's other route, and moves a channel that is found there."""
         layout = self._layout
         assert layout is not None

@@ -12,7 +12,7 @@ import difflib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib import import_module
@@ -170,7 +170,8 @@ class Venue(ABC):
     def parse_tickers(self, body: bytes, symbols: Collection[str]) -> dict[str, TickerRow]: ...
 
     @abstractmethod
-    def parse_klines(self, body: bytes) -> list[KlineRow]: ...
+    def parse_klines(self, body: bytes) -> Iterator[KlineRow]:
+        """Rows as they are read: a day of them is too much for one turn of the loop."""
 
     @abstractmethod
     def parse_agg_trades(self, body: bytes) -> list[TradeRow]: ...

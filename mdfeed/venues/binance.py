@@ -9,7 +9,7 @@ connection to the wrong route opens, and says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -124,12 +124,12 @@ class Binance(Venue):
         except (KeyError, TypeError, ValueError, InvalidOperation) as error:
             raise DecodeError(f"ticker/24hr: {error!r}", body) from error
 
-    def parse_klines(self, body: bytes) -> list[KlineRow]:
+    def parse_klines(self, body: bytes) -> Iterator[KlineRow]:
         """`klines`, ascending; the last is of the minute under way."""
         # COIN-M counts contracts in column 5 and the base asset in 7, as its ticker does.
         try:
-            return [
-                KlineRow(
+            for row in _parse_list(body):
+                yield KlineRow(
                     open_ts=_whole(row[0], MOST_MS) * MS,
                     open=_plain(row[1]),
                     high=_plain(row[2]),
@@ -139,8 +139,6 @@ class Binance(Venue):
                     quote_volume=_plain(row[7]),
                     count=_whole(row[8]),
                 )
-                for row in _parse_list(body)
-            ]
         except (KeyError, IndexError, TypeError, ValueError, InvalidOperation) as error:
             raise DecodeError(f"klines: {error!r}", body) from error
 

@@ -101,6 +101,22 @@ async def test_a_stream_that_is_nowhere_is_reported_and_moves_nothing(caplog):
         assert rig.lines.findings == {}
 
 
+async def test_a_fault_while_silent_streams_are_looked_for_ends_no_line(caplog):
+    async def fail(plan):
+        raise RuntimeError("for the test")
+
+    async with (
+        SimulatedExchange(["BTCUSDT"], seed=24, rate=100) as exchange,
+        rigged(exchange, ["BTCUSDT"], patience=Patience(first_message_s=1.0, overlap_s=0.5, settle_s=0.05)) as rig,
+    ):
+        rig.lines._shown_by = fail
+        rig.feed.add("NOSUCHUSDT")
+        rig.lines.follow(["BTCUSDT", "NOSUCHUSDT"])
+        await until(lambda: any("silent streams, a fault of ours" in text for text in caplog.messages), 15)
+        seq = rig.feed.tracks["BTCUSDT"].seq
+        await until(lambda: rig.feed.tracks["BTCUSDT"].seq > seq + 5)
+
+
 async def test_symbols_come_and_go_without_touching_the_others():
     symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     async with (

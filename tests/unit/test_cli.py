@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,6 +155,7 @@ def test_demo_sim_replay_inspect_pass_their_options(verb: Any, tmp_path: Path, m
         (ConfigError("config.yaml:1:1: x"), 78, "mdfeed: error: config.yaml:1:1: x\n"),
         (CaptureError("torn", 5), 1, "mdfeed: error: torn (at byte 5)\n"),
         (ValueError("two\nlines redis://:pw@h"), 1, "mdfeed: error: unexpected ValueError: two lines redis://:***@h"),
+        (ExceptionGroup("a", [ExceptionGroup("b", [KeyError("c")])]), 1, "mdfeed: error: unexpected KeyError: 'c'; -"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -166,6 +168,15 @@ def test_errors_become_one_line_and_an_exit_code(
     assert out == ""
     assert err.startswith(message)
     assert len(err.strip().splitlines()) == bool(message)
+
+
+def test_a_fault_of_ours_names_its_line(verb: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise KeyError("c")
+    except KeyError as error:
+        verb("serve", ExceptionGroup("a", [error]))
+    assert run(["serve"]) == 1
+    assert re.search(r"unexpected KeyError: 'c' at test_cli\.py:\d+; --debug shows more", capsys.readouterr().err)
 
 
 def test_a_verbs_status_is_the_exit_code_and_debug_shows_the_traceback(verb: Any) -> None:

@@ -159,7 +159,7 @@ def test_a_body_that_is_none_raises_one_error_type(body):
     with pytest.raises(DecodeError):
         VENUE.parse_agg_trades(body)
     with pytest.raises(DecodeError):
-        VENUE.parse_klines(body)
+        list(VENUE.parse_klines(body))
 
 
 def test_fills_that_are_no_market_trades_count_nothing():

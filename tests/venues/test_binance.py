@@ -303,7 +303,7 @@ def test_a_number_that_is_none_is_a_decode_error(price: object, time: object) ->
     }
     for parse, body in rows.items():
         with pytest.raises(DecodeError):
-            parse(json.dumps(body).encode())
+            list(parse(json.dumps(body).encode()))
 
 
 def test_a_klines_answer_holds_what_the_request_may_ask_for() -> None:
