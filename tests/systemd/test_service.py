@@ -46,9 +46,11 @@ def counters(machine: Machine, controller: str, file: str) -> dict[str, int]:
 
 
 def changes(machine: Machine) -> set[str]:
-    """Every file that is not as the host has it: mode, owner, size, time. Logs and the manager's own aside."""
-    own = "( -path /media/changes/var/log -o -path /media/changes/var/lib/systemd ) -prune -o"
-    return set(machine.run("find", "/media/changes", *own.split(), "-printf", r"%p %m %U %s %T@\n").stdout.splitlines())
+    """Every file that is not as the host has it: mode, owner, size, time. Without what running programs write."""
+    written = [f"/media/changes/var/{place}" for place in ("log", "lib/systemd", "lib/mdfeed")]
+    pruned = " -o ".join(f"-path {place}" for place in written).split()
+    found = machine.run("find", "/media/changes", "(", *pruned, ")", "-prune", "-o", "-printf", r"%p %m %U %s %T@\n")
+    return set(found.stdout.splitlines())
 
 
 def test_dry_run_changes_nothing(machine: Machine) -> None:
@@ -308,6 +310,15 @@ time.sleep(600)
     assert machine.read("/var/lib/mdfeed/forks") == "99 EAGAIN"
     machine.run("rm", "/var/lib/mdfeed/forks")
     execute_daemon(machine)
+
+
+def test_another_prefix_touches_nothing_of_this_installation(machine: Machine, wheel: str) -> None:
+    before = changes(machine), installed(machine), show(machine, "MainPID")
+    for options in (["--uninstall"], ["--wheel", wheel]):
+        refused = install(machine, *options, "--prefix", "/opt/other", check=False)
+        assert refused.returncode == 1
+        assert "belongs to another installation: pass its --prefix" in refused.stderr
+    assert (changes(machine), installed(machine), show(machine, "MainPID")) == before
 
 
 def test_uninstall_leaves_nothing(machine: Machine) -> None:
