@@ -6,12 +6,13 @@ Refuses to know: what the verbs do. Whatever is not needed to print help is impo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -361,5 +362,21 @@ def cause_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
+def leave(code: int) -> NoReturn:
+    """End the process at once, with all that was said written."""
+    import logging
+
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if "uvloop" in sys.modules:
+        # An ordinary exit waits for libuv's threads. One that asks a name server which is away takes ten seconds and
+        # more, cannot be stopped, and then reports to a loop that is gone: SIGSEGV.
+        leave(code)
+    sys.exit(code)

@@ -117,7 +117,7 @@ class Fold(logging.Filter):
         for key, (since, held, text) in list(self.seen.items()):
             if held and now - since >= FOLD_S:
                 name, level, _ = key
-                said = f"{text} (x{held} in {min(now - since, FOLD_S):.0f} s)"
+                said = text if held == 1 else f"{text} (x{held} in {min(now - since, FOLD_S):.0f} s)"
                 self.seen[key] = (now, 0, text)
                 yield logging.LogRecord(name, level, "", 0, said, None, None)
 

@@ -121,7 +121,7 @@ class Roster:
             async with asyncio.timeout(LISTING_S):
                 return await self._ask(symbols)
         except (VenueError, TimeoutError) as error:
-            log.warning("symbols are not checked yet: %s", error or "no answer in time")
+            log.warning("symbols are not checked yet: %s", str(error) or "no answer in time")
             return None
 
     async def _ask(self, symbols: Iterable[str]) -> dict[str, str]:

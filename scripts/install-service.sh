@@ -146,11 +146,15 @@ preflight() {
     fi
 }
 
+check_unit_is_ours() {
+    if [[ -e $UNIT_FILE ]] && ! grep -qs "^ExecStart=$prefix/venv/" "$UNIT_FILE"; then
+        fail "$UNIT_FILE belongs to another installation: pass its --prefix"
+    fi
+}
+
 check_install() {
     if [[ -e $prefix && ! -e $prefix/$MARKER && -n $(ls -A "$prefix") ]]; then fail "$prefix is not empty and not mdfeed's"; fi
-    if [[ -e $UNIT_FILE ]] && ! grep -qs "^ExecStart=$prefix/venv/" "$UNIT_FILE"; then
-        fail "$UNIT_FILE belongs to another installation: uninstall that first, or pass its --prefix"
-    fi
+    check_unit_is_ours
     python=$(find_python)
     if [[ -z $python ]]; then
         say "install-service: no Python 3.11 or later that the service could execute (one below /root or /home is hidden from it):"
@@ -353,6 +357,7 @@ install_service() {
 uninstall_service() {
     local made_user=false owner=$user
     if [[ -e $prefix && ! -e $prefix/$MARKER ]]; then fail "$prefix is not mdfeed's: not removing it"; fi
+    check_unit_is_ours
     if [[ -r $prefix/$MARKER ]]; then
         owner=$(sed -n 's/^user=\([^ ]*\) .*/\1/p' "$prefix/$MARKER")
         if grep -q 'made_user=true' "$prefix/$MARKER"; then made_user=true; fi
