@@ -34,7 +34,7 @@ class Page:
         self.etag = f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
         self.headers = {
             "Content-Security-Policy": POLICY.format(script=sha256(script), style=sha256(style)),
-            "Cache-Control": "no-cache",
+            "Cache-Control": "private, no-cache",  # with a ticket in it, it is one client's
             "ETag": self.etag,
             "Referrer-Policy": "no-referrer",
             "X-Frame-Options": "DENY",

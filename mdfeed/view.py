@@ -136,9 +136,11 @@ class View:
 
     def renew(self, now_s: float) -> None:
         """Bring the topics up to date: a few books in turn, a few symbols' rows, the rest once a second."""
-        if now_s - self._renewed_s > 5 * SECOND_S:  # nobody was there
+        if now_s - self._renewed_s > SECOND_S:  # nobody was there: what is remembered is old
             for latency in self._latency.values():
                 latency.forget()
+            self.health, self.symbols, self._rows = Told(), Told(), {}
+            self._row_turn = deque(self.feed.tracks.values())
         told_books = 0
         for _ in range(len(self._turn)):
             symbol = self._turn[0]

@@ -102,6 +102,8 @@ const TOLD = {
     }
     hello = message;
     failures = 0;
+    book = null; // what was seen before is old
+    rows = new Map();
     lock(false);
     document.body.style.setProperty("--levels", message.levels);
     put(at("venue"), message.venue);
@@ -166,9 +168,10 @@ async function ask_first() {
     const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
     const answer = await fetch("./", { method: "HEAD", cache: "no-store", credentials: "same-origin", headers });
     if (answer.status === 401) {
-      trouble = "The daemon asks for credentials.";
+      const takes_token = (answer.headers.get("WWW-Authenticate") ?? "").includes("Bearer");
+      trouble = `The daemon asks for credentials${takes_token ? "." : ": load this page again to give them."}`;
       put(at("refused"), token === null ? "" : "This token is not the daemon's.");
-      lock(true);
+      lock(takes_token);
       token = null;
       return draw_link();
     }

@@ -19,7 +19,6 @@ from tests.integration.test_serve import write_config
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
     pytest.mark.timeout(180),
-    pytest.mark.xdist_group("browser"),
 ]
 
 SHOWN = """(() => {

@@ -77,6 +77,7 @@ def test_install(machine: Machine, wheel: str) -> None:
     assert show(machine, "UnitFileState") == "enabled"
     assert show(machine, "User") == "mdfeed"
     assert json.loads(get(machine, "/health"))["status"] == "healthy"
+    assert get(machine, "/").startswith("<!doctype html>")
     assert machine.run("stat", "-c", "%U:%G %a", CONFIG).stdout.strip() == "root:mdfeed 640"
     # Nothing of the program can be changed by the user that runs it.
     assert machine.run("find", "/opt/mdfeed", "-user", "mdfeed").stdout == ""

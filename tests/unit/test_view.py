@@ -47,14 +47,28 @@ def test_a_tick_tells_a_few_books_and_all_of_them_in_turn() -> None:
 def test_many_symbols_are_listed_a_slice_a_tick() -> None:
     count = 3 * ROWS_A_TICK - 20
     view = view_of(count)
-    view.renew(100.0)
     for tick in range(1, 4):
         view.renew(100.0 + tick / 10)
         assert len(view._rows) == min(tick * ROWS_A_TICK, count)
-    view.renew(101.1)
+    view.renew(101.2)
     assert len(payload(view.symbols.frame)["symbols"]) == count
     health = payload(view.health.frame)
     assert (len(health["reasons"]), health["more_reasons"], health["is_ready"]) == (20, count - 20, False)
+
+
+def test_whoever_comes_after_a_while_is_told_nothing_old() -> None:
+    view = view_of(ROWS_A_TICK + 1)
+    for tick in range(15):
+        view.renew(100.0 + tick / 10)
+    old = dict(view.topics([]))
+    assert set(old) == {"health", "symbols"}
+    view.renew(200.0)
+    new = dict(view.topics([]))
+    assert set(new) == {"health"}  # the list waits for its rows
+    assert new["health"].version > old["symbols"].version
+    for tick in range(1, 12):
+        view.renew(200.0 + tick / 10)
+    assert set(dict(view.topics([]))) == {"health", "symbols"}
 
 
 def test_very_many_symbols_all_have_their_turn_before_the_list_is_told() -> None:
