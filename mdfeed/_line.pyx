@@ -271,7 +271,7 @@ cdef class Line(WSListener):
         try:
             if start >= 0:
                 start += len(self._marker)
-                self._unseen.discard(head[start:head.find(b'"', start)].decode("ascii", "replace"))
+                self._unseen.discard(head[start:head.find(b'"', start)].decode(errors="replace"))
             elif self.expects_replies and size <= REPLY_BYTES:
                 self._on_reply(data[:size])
         except Exception:

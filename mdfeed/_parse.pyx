@@ -165,7 +165,7 @@ cdef class Instruments:
 
     def add(self, str symbol, int price_digits=0, int qty_digits=0):
         """Index of the symbol, which is active from now on. Digits (0 to 18) of a known one only grow."""
-        cdef bytes name = symbol.encode("ascii")
+        cdef bytes name = symbol.encode()
         cdef int32_t index
         cdef uint32_t slot
         cdef Instrument *item
@@ -202,7 +202,7 @@ cdef class Instruments:
 
     def index(self, str symbol):
         """Index of the active instrument of that name, or -1."""
-        cdef bytes name = symbol.encode("ascii", "replace")
+        cdef bytes name = symbol.encode(errors="replace")
         return self.find(name, len(name))
 
     cdef Instrument *_checked(self, int32_t index) except NULL:
@@ -212,7 +212,7 @@ cdef class Instruments:
 
     def symbol(self, int32_t index):
         cdef Instrument *item = self._checked(index)
-        return item.symbol[:item.symbol_len].decode("ascii")
+        return item.symbol[:item.symbol_len].decode()
 
     def digits(self, int32_t index):
         """(price_digits, qty_digits)."""

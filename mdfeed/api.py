@@ -11,6 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import unquote
 
 from mdfeed._feed import Feed
 from mdfeed._recent import Recent
@@ -40,7 +41,7 @@ class Api:
 
     def answer(self, path: str) -> Answer | None:
         """None when there is no such path."""
-        kind, slash, symbol = path.removeprefix(f"{PREFIX}/").partition("/")
+        kind, slash, symbol = unquote(path.removeprefix(f"{PREFIX}/")).partition("/")
         if kind == "symbols" and not slash:
             return self.symbols()
         if kind not in self.kinds or not symbol or "/" in symbol:

@@ -70,9 +70,9 @@ class Tear(NamedTuple):
 def symbol_in(frame: bytes) -> str | None:
     """The market that a raw frame speaks of, upper case: of its stream name, else of its `s`."""
     if match := _STREAM.match(frame):
-        return match[1].decode("ascii", "replace").upper()
+        return match[1].decode(errors="replace").upper()
     match = _EVENT_SYMBOL.search(frame)
-    return match[1].decode("ascii", "replace") if match else None
+    return match[1].decode(errors="replace") if match else None
 
 
 class Capture:
@@ -160,7 +160,7 @@ class Capture:
             recv_ns = int(stamp) if len(stamp) > 17 else int(stamp) * 1000
             if payload.startswith(_REST_DEPTH):
                 if named := _NAMED.search(payload):
-                    symbol = named[1].decode("ascii", "replace")
+                    symbol = named[1].decode(errors="replace")
                 else:
                     symbol = only = only or self._only_symbol()
                 yield Record(recv_ns, SNAPSHOT, -1, symbol, payload)
@@ -327,6 +327,6 @@ def _read_literal(text: bytes) -> bytes | None:
 def _symbol_of_request(url: str, body: bytes) -> str | None:
     """Of the body where it names one, else of the URL's query."""
     if named := _NAMED.search(body):
-        return named[1].decode("ascii", "replace")
+        return named[1].decode(errors="replace")
     names = parse_qs(urlsplit(url).query).get("symbol")
     return names[0].upper() if names else None

@@ -17,6 +17,8 @@ from msgspec import Meta, Struct
 
 from mdfeed.errors import ConfigError
 
+# Of a symbol, as the decoder and the outputs keep it.
+MAX_SYMBOL_BYTES = 39
 # Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.
 SECRETS = frozenset({"redis_url", "http.auth.token", "http.auth.password"})
 # Keys that name a file; relative names start at the folder of the configuration file.
@@ -230,8 +232,9 @@ def no_problem(value: Any) -> Problem:
 
 def check_symbols(symbols: list[str]) -> Problem:
     for index, symbol in enumerate(symbols):
-        if not re.fullmatch(r"[A-Z0-9_]{1,39}", symbol):
-            return (index,), f"expected 1 to 39 letters, digits or underscores, got {symbol!r}"
+        # Some are not ASCII: 币安人生USDT.
+        if not re.fullmatch(r"\w+", symbol) or symbol != symbol.upper() or len(symbol.encode()) > MAX_SYMBOL_BYTES:
+            return (index,), f"expected capital letters, digits or underscores, 39 bytes at most, got {symbol!r}"
         if symbol in symbols[:index]:
             return (index,), f"{symbol} is listed twice"
     return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from importlib import import_module
 from typing import ClassVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from mdfeed._parse import Decoder, Instruments
 from mdfeed.errors import ConfigError
@@ -221,7 +221,10 @@ class Venue(ABC):
     def subscribe_frames(self, streams: Sequence[str], first_id: int = 1) -> list[str]:
         """SUBSCRIBE requests of modest size, ids counting up from first_id. Pace them: few a second are allowed."""
         return [
-            json.dumps({"method": "SUBSCRIBE", "params": list(streams[at : at + STREAMS_PER_FRAME]), "id": number})
+            json.dumps(
+                {"method": "SUBSCRIBE", "params": list(streams[at : at + STREAMS_PER_FRAME]), "id": number},
+                ensure_ascii=False,
+            )
             for number, at in enumerate(range(0, len(streams), STREAMS_PER_FRAME), first_id)
         ]
 
@@ -242,12 +245,14 @@ def _line(name: str, route: str, base: str, streams: list[str]) -> LinePlan:
     url = f"{base}/{route}/stream?streams=" if route else f"{base}/stream?streams="
     room = MAX_URL_BYTES - len(url.encode()) + 1
     fitting = 0
-    for stream in streams:
-        room -= len(stream.encode()) + 1
+    # Percent-encoded, for not all symbols are ASCII.
+    texts = [quote(stream, safe="@!+") for stream in streams]
+    for text in texts:
+        room -= len(text) + 1
         if room < 0:
             break
         fitting += 1
-    return LinePlan(name, route, url + "/".join(streams[:fitting]), tuple(streams[:fitting]), tuple(streams[fitting:]))
+    return LinePlan(name, route, url + "/".join(texts[:fitting]), tuple(streams[:fitting]), tuple(streams[fitting:]))
 
 
 def names() -> tuple[str, ...]:

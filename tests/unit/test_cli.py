@@ -184,7 +184,7 @@ def test_a_verbs_status_is_the_exit_code_and_debug_shows_the_traceback(verb: Any
         (["serve", "--http", "h"], "'h' is not HOST:PORT (see mdfeed serve --help)"),
         (["serve", "--http", "h:70000"], "'h:70000' is not HOST:PORT"),
         (["serve", "--symbols", "A,,B"], "'A,,B' has an empty name"),
-        (["serve", "--symbols", "A/B"], "option: symbols[0]: expected 1 to 39 letters"),
+        (["serve", "--symbols", "A/B"], "option: symbols[0]: expected capital letters"),
         (["demo", "--seconds", "0"], "0.0 is not in the range x>0"),
         (["demo", "--capture", "none"], "'none' does not exist"),
         (["replay"], "Missing argument"),

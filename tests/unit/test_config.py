@@ -103,7 +103,7 @@ def test_environment_reaches_sections_and_lists() -> None:
         ("symbols:\n  - A\n  - on\n", "config.yaml:3:5: symbols[1]: expected str, got bool"),
         ("symbols: []\n", "config.yaml:1:10: symbols: expected list of length >= 1"),
         ("symbols: [A, a]\n", "config.yaml:1:14: symbols[1]: A is listed twice"),
-        ("symbols: [A/B]\n", "symbols[0]: expected 1 to 39 letters, digits or underscores, got 'A/B'"),
+        ("symbols: [A/B]\n", "symbols[0]: expected capital letters, digits or underscores, 39 bytes at most, got "),
         ("symbols: BTCUSDT\n", "config.yaml:1:10: symbols: expected list, got 'BTCUSDT'"),
         ("symbols: [[A]]\n", "symbols[0]: expected str, got list"),
         ("symbols: {A: 1}\n", "config.yaml:1:10: symbols: expected a value, got a mapping"),
@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_mistakes_in_environment_and_options_name_them() -> None:
     with pytest.raises(ConfigError, match=r"^MDFEED_HEALTH_PORT: health_port: expected int, got 'x'$"):
         load(None, {"MDFEED_HEALTH_PORT": "x"})
-    with pytest.raises(UsageError, match=r"^option: symbols\[0\]: expected 1 to 39 letters"):
+    with pytest.raises(UsageError, match=r"^option: symbols\[0\]: expected capital letters"):
         load(None, symbols="A-B")
 
 

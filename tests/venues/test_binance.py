@@ -144,6 +144,16 @@ def test_every_stream_is_planned_once_and_books_stay_whole(venue: venues.Venue, 
                 assert stream.replace("@depth@100ms", "@bookTicker") in streams
 
 
+def test_a_symbol_that_is_not_ascii_is_percent_encoded_in_urls() -> None:
+    public, _ = USDM.plan(["币安人生USDT"], ["depth@100ms", "aggTrade"])
+    coded = "%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9F"
+    assert public.url == f"wss://fstream.binance.com/public/stream?streams={coded}usdt@depth@100ms"
+    assert public.streams == ("币安人生usdt@depth@100ms",)
+    assert USDM.depth_request("币安人生USDT", 5).path == f"/fapi/v1/depth?symbol={coded}USDT&limit=5"
+    (plan,) = SPOT.plan(["币安人生USDT" + "A" * n for n in range(20)] * 4, ["depth@100ms", "bookTicker"])
+    assert len(plan.url) < 4000
+
+
 def test_what_does_not_fit_the_url_is_subscribed_by_modest_frames() -> None:
     (plan,) = SPOT.plan(SYMBOLS, ["depth@100ms", "bookTicker"], max_streams=1024)
     assert len(plan.streams) > 100
