@@ -36,6 +36,7 @@ cdef class Feed:
     cdef int64_t _bad_told_ns
     cdef int64_t _clock_offset_ns
     cdef int64_t _least_delay_ns                # receipt less event time, uncorrected, since it was taken last
+    cdef dict _last_seqs                        # removed symbol -> (seq, bbo_seq)
     cdef dict _races                            # line's name -> Race of its ended connections
 
     # One whole text frame of one line. Borrowed for the call. `capacity`: readable bytes from data on.

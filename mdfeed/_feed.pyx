@@ -64,7 +64,7 @@ cdef class Feed:
         self._line_names = {}
         self._bad_told_ns = -TELL_BAD_NS
         self._least_delay_ns = INT64_MAX
-        self._races = {}
+        self._races, self._last_seqs = {}, {}
 
     # ---- symbols
 
@@ -76,6 +76,7 @@ cdef class Feed:
         track.instrument = self.instruments.at(index)
         track.set_clock_offset(self._clock_offset_ns)
         track.rescale(track.instrument.price_digits, track.instrument.qty_digits)
+        track.seq, track.bbo_seq = self._last_seqs.pop(symbol, (0, 0))
         while len(self._by_index) <= index:
             self._by_index.append(None)
         self._by_index[index] = track
@@ -86,7 +87,9 @@ cdef class Feed:
         """Stop following a symbol: its key is withdrawn, its frames are ignored from now on."""
         cdef Track track = self.tracks.pop(symbol)
         self.instruments.remove(symbol)
+        self._last_seqs[symbol] = (track.seq, track.bbo_seq)    # the epoch goes on, and so must they
         self._by_index[track.instrument.index] = None
+        track.enter(S_COLD, b"removed", now_ns)
         self.publisher.withdraw(track.instrument)
         self.publisher.event(now_ns, symbol, "removed")
 
@@ -170,12 +173,11 @@ cdef class Feed:
         if self.recall is not None:
             self.recall.push(data, size, recv_ns)
         if status != OK:
+            self._whys[<int>message.why] += 1
             if status == BAD or status == NO_MEMORY:
-                self._whys[<int>message.why] += 1
                 self._tell_bad(line, data, size, message.why, recv_ns)
             else:
                 self._kinds[<int>message.kind] += 1
-                self._whys[<int>message.why] += 1
             return status
         self._kinds[<int>message.kind] += 1
         if message.kind == K_SHUTDOWN:
@@ -240,20 +242,16 @@ cdef class Feed:
     cdef Status _feed_held(self, Track track) noexcept:
         """Feed a track's held diffs again, until they are used up or one does not chain; what did not stays held."""
         cdef Message message
-        cdef Held *held
+        cdef Held *held = track.buffer.at(0)
         cdef Py_ssize_t at = 0
         cdef Status status = OK
-        while True:
-            held = track.buffer.at(at)
-            if held == NULL:
-                break
+        while held != NULL:
             if self._decode(held_frame(held), held.size, held.size + PADDING, &message) == OK:
                 status = track.on_held(&message, held.recv_ns)
-                if status == GAP:
-                    break
-                if not track.is_syncing() and status == NO_MEMORY:
+                if status == GAP or (status == NO_MEMORY and not track.is_syncing()):
                     break
             at += held.stride
+            held = track.buffer.at(at)
         track.buffer.drop(at)
         return status
 
@@ -319,8 +317,8 @@ cdef class Feed:
             limit = max(message.update.n_bids, message.update.n_asks)
         if track.is_syncing():
             return self._join(track, &message, limit, origin, recv_ns)
-        if track.state == "STALE" and track.reason == "silent" and limit < self.snapshot_limit:
-            return "quiet" if track.is_quiet_at(message.update.last_id, recv_ns) else "resync"
+        if limit < min(self.first_limit, track._limit) or (limit < self.first_limit and track.is_to_be_checked(recv_ns)):
+            return track.answer_check(message.update.last_id, recv_ns)
         return self._shade(track, &message, limit, origin, recv_ns)
 
     cdef str _join(self, Track track, Message *message, int32_t limit, Source source, int64_t recv_ns):
@@ -329,7 +327,8 @@ cdef class Feed:
             return "gap"
         track.book.ts_event = message.ts_event
         track.book.recv_ns = recv_ns
-        if self._feed_held(track) == GAP:
+        # Older than what the lines have shown last: what came between is not held any more.
+        if self._feed_held(track) == GAP or track.book.last_id < track._newest_id:
             if source == SRC_DEPTH20:       # the next one is on its way
                 return "gap"
             track.back_off(recv_ns)

@@ -1,5 +1,7 @@
 # The book's own witness: the venue's bookTicker. Knows ids and tops; no clock, no policy.
 
+from libc.stdint cimport INT64_MAX
+
 from mdfeed._types cimport *
 
 cdef struct Seen:
@@ -48,3 +50,20 @@ cdef class Proof:
     cdef int32_t _judge(self, Witness *witness) noexcept nogil
     cdef int32_t _ask_others(self, const Witness *witness, const Seen *ours) noexcept nogil
     cdef bint _has_other_witness(self, const Witness *witness, int64_t update_id) noexcept nogil
+
+
+cdef inline bint is_same_top(const Top *a, const Top *b) noexcept nogil:
+    return (a.bid_price == b.bid_price and a.bid_qty == b.bid_qty
+            and a.ask_price == b.ask_price and a.ask_qty == b.ask_qty)
+
+
+# More digits. False, and the top untouched, when it does not fit.
+cdef inline bint scale_top(Top *top, int64_t price_factor, int64_t qty_factor) noexcept nogil:
+    if (max(top.bid_price, top.ask_price) > INT64_MAX // price_factor
+            or max(top.bid_qty, top.ask_qty) > INT64_MAX // qty_factor):
+        return False
+    top.bid_price *= price_factor
+    top.ask_price *= price_factor
+    top.bid_qty *= qty_factor
+    top.ask_qty *= qty_factor
+    return True

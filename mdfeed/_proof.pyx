@@ -72,11 +72,6 @@ cdef int32_t ring_find(Ring *ring, int64_t update_id) noexcept nogil:
     return low - 1
 
 
-cdef inline bint is_same_top(const Top *a, const Top *b) noexcept nogil:
-    return (a.bid_price == b.bid_price and a.bid_qty == b.bid_qty
-            and a.ask_price == b.ask_price and a.ask_qty == b.ask_qty)
-
-
 cdef inline void empty_sides(Top *top) noexcept nogil:
     """One spelling of an empty side: venues say price 0, quantity 0, or both."""
     if top.bid_price == 0 or top.bid_qty == 0:
@@ -250,18 +245,18 @@ cdef class Proof:
 
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
         cdef int32_t i
-        ring_rescale(&self._pending, price_factor, qty_factor)
+        if not ring_rescale(&self._pending, price_factor, qty_factor):
+            self.reset()
         for i in range(WITNESSES):
             if self._witnesses[i].line >= 0:
-                ring_rescale(&self._witnesses[i].seen, price_factor, qty_factor)
+                if not ring_rescale(&self._witnesses[i].seen, price_factor, qty_factor):
+                    self._witnesses[i].seen.head = self._witnesses[i].seen.count = 0
 
 
-cdef void ring_rescale(Ring *ring, int64_t price_factor, int64_t qty_factor) noexcept nogil:
+cdef bint ring_rescale(Ring *ring, int64_t price_factor, int64_t qty_factor) noexcept nogil:
+    """False when an entry does not fit: the ring is half done, and to be emptied."""
     cdef int32_t i
-    cdef Top *top
     for i in range(ring.count):
-        top = &ring_at(ring, i).top
-        top.bid_price *= price_factor
-        top.ask_price *= price_factor
-        top.bid_qty *= qty_factor
-        top.ask_qty *= qty_factor
+        if not scale_top(&ring_at(ring, i).top, price_factor, qty_factor):
+            return False
+    return True

@@ -26,6 +26,8 @@ cdef class Seat(Trust):
     cdef readonly int64_t ghosts            # levels in which shadow snapshots contradicted the book
 
     cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept
+    cdef bint is_to_be_checked(self, int64_t now_ns) noexcept
+    cdef str answer_check(self, int64_t last_id, int64_t now_ns)
     # Whether this partial depth is to seat the book (or a shadow): nothing better has come.
     cdef bint wants_partial(self, const Update *update) noexcept
     cdef void start_shadow(self, int32_t limit, Source source)

@@ -34,6 +34,3 @@ class Seat(Trust):
 
     def snapshot_failed(self, reason: str, now_ns: int) -> None:
         """No snapshot this time; asked again with growing pauses."""
-
-    def is_quiet_at(self, last_id: int, now_ns: int) -> bool:
-        """The cheap snapshot's answer to silence: True when the book has missed nothing, and then it is good again."""

@@ -23,6 +23,7 @@ SYMBOLS_OWN = frozenset({"http", "not_found", "not a snapshot"})
 cdef int64_t S = 1_000_000_000
 cdef int64_t FIRST_DIFF_NS = 1 * S  # a quiet symbol's snapshot is asked for without waiting for a diff
 cdef int64_t IN_FLIGHT_NS = 60 * S  # a snapshot request without any answer is given up
+cdef int64_t HORIZON_NS = 10 * S    # at least between two full ones: twice the depth may be more than one holds
 cdef int64_t AUDIT_NS = 900 * S     # a book is compared with a new snapshot so often, weight permitting
 
 
@@ -58,6 +59,9 @@ cdef class Seat(Trust):
             self.suspect(b"crossed", now_ns, False)
         elif self._is_lineless:
             self.enter(S_STALE, b"line_lost", now_ns)
+        elif self._proof.is_contradicted(self._patience) and self.may_distrust(now_ns):
+            # The diffs that were held have been judged while they were fed again.
+            self.suspect(b"proof_mismatch", now_ns, False)
         else:
             if self._fuse.is_blown:
                 self.enter(S_LIVE, b"proof_unreliable", now_ns)
@@ -66,11 +70,11 @@ cdef class Seat(Trust):
             self.publish(now_ns)
 
     cdef void start_shadow(self, int32_t limit, Source source):
+        self._is_in_flight = False
+        self.shadow = Book(self.book.price_digits, self.book.qty_digits, self._max_levels)
         self._shadow_limit = limit
         self._shadow_source = source
-        self._is_in_flight = False
         self._is_shadowing = True       # held diffs go to the shadow from here on
-        self.shadow = Book(self.book.price_digits, self.book.qty_digits, self._max_levels)
 
     cdef str place_shadow(self, int64_t now_ns, Status status):
         """The shadow is loaded and has taken the held diffs; what comes now goes to both until they meet."""
@@ -134,18 +138,24 @@ cdef class Seat(Trust):
             return (self.reason, first_limit, 1)
         if self._state == S_COLD and self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS:
             return ("start", first_limit, 2)
-        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
-            return ("silent", CHECK_LIMIT, 3)
+        if self._state == S_STALE and self.is_to_be_checked(now_ns):
+            return (self.reason, CHECK_LIMIT, 3)
         if not self.is_good() or self.shadow is not None or not self._has_diffs or self._parked_ns:
             return None
         is_thin = self._is_horizon_thin(2 * self._publisher.depth)
         if self._limit < limit and not (self.book.is_whole(0) and self.book.is_whole(1)):
             return ("full", limit, 4 if is_thin else 5)
-        if is_thin:
+        if is_thin and now_ns - self._seated_ns > HORIZON_NS:
             return ("horizon", limit, 6)
         if now_ns - self._seated_ns > AUDIT_NS:
             return ("audit", limit, 7)
         return None
+
+    cdef bint is_to_be_checked(self, int64_t now_ns) noexcept:
+        """A silent book, or one whose line is back and has brought nothing yet: has it missed anything?"""
+        if self._state != S_STALE:
+            return False
+        return strcmp(self._reason, b"silent") == 0 or (self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS)
 
     cdef bint wants_partial(self, const Update *update) noexcept:
         if max(update.n_bids, update.n_asks) < min(self._publisher.depth, 20) or not self._has_diffs:
@@ -188,18 +198,23 @@ cdef class Seat(Trust):
         if self._is_in_flight and now_ns - self._requested_ns > IN_FLIGHT_NS:
             self.snapshot_failed("no answer", now_ns)
 
-    def is_quiet_at(self, int64_t last_id, int64_t now_ns):
-        """The cheap snapshot's answer to silence: True when the book has missed nothing, and then it is good again."""
-        self._is_in_flight = False
-        if last_id != self.book.last_id or self._is_lineless:
-            self.suspect(b"silent", now_ns, False)
-            return False
+    cdef str answer_check(self, int64_t last_id, int64_t now_ns):
+        """The cheap snapshot's answer to silence: a book that has missed nothing is good again."""
+        cdef bint is_asked = self.is_to_be_checked(now_ns)
+        self.drop_shadow(now_ns)
+        if not is_asked:
+            return "old"        # answered by a frame meanwhile; and it is nothing to replace a deeper book by
+        if last_id != self.book.last_id:
+            self.suspect(self._reason, now_ns, False)
+            return "resync"
         self.last_frame_ns = now_ns
         self._quiet_run = min(self._quiet_run + 1, 6)
         self.enter(S_LIVE, b"quiet", now_ns)
-        return True
+        return "quiet"
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
-        if self.shadow is not None and self.shadow.rescale(price_digits, qty_digits) != OK:
-            self.shadow = None
-        return Trust.rescale(self, price_digits, qty_digits)
+        # The book first: a shadow with digits of its own would be swapped in under wrong prices.
+        cdef Status status = Trust.rescale(self, price_digits, qty_digits)
+        if status == OK and self.shadow is not None and self.shadow.rescale(price_digits, qty_digits) != OK:
+            self.shadow.clear()         # it never meets the book, and is given up with the next diff
+        return status

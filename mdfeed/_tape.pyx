@@ -5,6 +5,7 @@ that loses one leaves a hole that the other may fill: so a late id that was miss
 late id is a duplicate. Fills that are not market trades (insurance fund, ADL) take an id and count nothing.
 """
 
+from libc.stdint cimport INT64_MAX
 from libc.string cimport memmove
 
 from decimal import Decimal
@@ -112,6 +113,11 @@ cdef class Tape:
         return self._old_run >= RESTART_RUN
 
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
+        if max(self.high_price, self.last_price) > INT64_MAX // price_factor:
+            self.count = 0                  # figures that no longer fit start over
+            self.last_price = self.high_price = self.low_price = 0
+            self._qty = self._notional = 0
+            return
         self.last_price *= price_factor
         self.high_price *= price_factor
         self.low_price *= price_factor

@@ -49,15 +49,25 @@ cdef class Track(Seat):
         slot.last_id = update.last_id
         slot.last_ns = recv_ns
         if self.is_syncing():
+            if line_id and update.last_id < line_id and message.ts_event > self._newest_ts:
+                self.buffer.clear()     # ids have started over: what is held would never chain to a snapshot again
             if self._state == S_COLD:
                 self.enter(S_SYNCING, b"start", recv_ns)
+            self._note_newest(message)
             self._hold(line, data, size, recv_ns)
             return False
+        self._note_newest(message)
         if self._is_shadowing:
             self._hold(line, data, size, recv_ns)
+        if slot.old_run and update.prev_id == line_id and update.prev_id < self.book.last_id < update.last_id:
+            # This line's ids have started over and are about to reach the book's: the next would apply by chance.
+            self.suspect(b"ids_restarted", recv_ns, False)
+            self._hold(line, data, size, recv_ns)
+            return False
         status = self.book.apply(update)
         slot.diffs += 1
-        slot.delay_ns += recv_ns - message.ts_event
+        if message.ts_event:
+            slot.delay_ns += recv_ns - message.ts_event
         if status == APPLIED:
             slot.wins += 1
             if line_id and update.prev_id < line_id:
@@ -87,6 +97,10 @@ cdef class Track(Seat):
         else:
             self.suspect(b"no_memory", recv_ns, False)
         return False
+
+    cdef void _note_newest(self, const Message *message) noexcept nogil:
+        self._newest_id = message.update.last_id
+        self._newest_ts = max(self._newest_ts, message.ts_event)
 
     cdef Status on_held(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Status status
@@ -147,11 +161,11 @@ cdef class Track(Seat):
             return
         # What is held no longer chains once a frame is missing: all of it goes, and it starts over.
         self.buffer.clear()
-        self._publisher.event(recv_ns, self.symbol, "buffer_full")
         self.drop_shadow(recv_ns)
         if self._parked_ns:
             self.gaps += 1
             self.suspect(b"buffer_full", recv_ns, False)
+        self._publisher.event(recv_ns, self.symbol, "buffer_full")
 
     # ---- snapshots
 
@@ -176,6 +190,8 @@ cdef class Track(Seat):
 
     cdef void unpark(self, int64_t now_ns) noexcept:
         """Held diffs were fed again: the gap is closed when nothing is left of them."""
+        if self.book.last_id == 0:
+            self.suspect(b"no_memory", now_ns, False)
         if self.buffer.count == 0:
             self._parked_ns = 0
         if self.is_good() and not self.book.is_crossed():
@@ -199,11 +215,12 @@ cdef class Track(Seat):
             return
         self._opened_ns = 0
         self._is_lineless = True
+        self._newest_id = self._newest_ts = 0
         self.drop_shadow(now_ns)
         if self._parked_ns:
             self.gaps += 1
             self.suspect(b"gap", now_ns, False)
-        elif self.is_good():
+        elif self.is_good() or self._state == S_STALE:
             self.enter(S_STALE, b"line_lost", now_ns)
         elif self.is_syncing():
             self.buffer.clear()     # what comes after a reconnect does not chain to it

@@ -84,7 +84,9 @@ cdef class Trust:
     cdef void enter(self, State state, const char *reason, int64_t now_ns) noexcept
     cdef void announce(self, int64_t now_ns) noexcept
     cdef void suspect(self, const char *reason, int64_t now_ns, bint keep_buffer) noexcept
+    cdef bint may_distrust(self, int64_t now_ns) noexcept
     cdef void publish(self, int64_t now_ns) noexcept
+    cdef void _show_top(self, const Quote *quote) noexcept
     cdef void age(self, int64_t now_ns) noexcept
     cdef void _touch(self, const Message *message, int64_t recv_ns) noexcept
     cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept

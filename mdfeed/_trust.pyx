@@ -8,6 +8,7 @@ trades and its 24 h figures; which frames the book takes, and from which line, i
 
 from libc.string cimport memset, strcmp
 
+from mdfeed._proof cimport is_same_top, scale_top
 from mdfeed._pulse cimport beat
 
 from mdfeed._publish import STATES
@@ -119,7 +120,10 @@ cdef class Trust:
         self.clock_offset_ns = offset_ns
 
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept:
-        """More digits for everything of this symbol, without loss; BAD when something does not fit."""
+        """More digits for everything of this symbol, without loss; BAD, and nothing changed, when the book does not fit.
+
+        What is only remembered, and does not fit, is forgotten: it may have been what one odd frame said.
+        """
         cdef int64_t price_factor = power_of_ten(price_digits - self.book.price_digits)
         cdef int64_t qty_factor = power_of_ten(qty_digits - self.book.qty_digits)
         cdef Status status
@@ -132,10 +136,8 @@ cdef class Trust:
         self._proof.rescale(price_factor, qty_factor)
         self.agg_trades.rescale(price_factor, qty_factor)
         self.single_trades.rescale(price_factor, qty_factor)
-        self._bbo.top.bid_price *= price_factor
-        self._bbo.top.ask_price *= price_factor
-        self._bbo.top.bid_qty *= qty_factor
-        self._bbo.top.ask_qty *= qty_factor
+        if not scale_top(&self._bbo.top, price_factor, qty_factor):
+            memset(&self._bbo.top, 0, sizeof(Top))
         return OK
 
     # ---- trust
@@ -169,19 +171,21 @@ cdef class Trust:
 
     cdef void suspect(self, const char *reason, int64_t now_ns, bint keep_buffer) noexcept:
         """The book is not to be trusted: stop publishing it."""
-        cdef str token = reason.decode()
-        self.resyncs[token] = self.resyncs.get(token, 0) + 1
+        cdef str token
         self._crossed_run = 0
         self._proof.reset()
         self._bbo.update_id = 0     # ids may have started over
         self._ahead_ns = 0
         self.enter(S_SUSPECT, reason, now_ns)
+        # Counting comes last: whatever fails for want of memory, the book is not published any more.
+        token = reason.decode()
+        self.resyncs[token] = self.resyncs.get(token, 0) + 1
 
     cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept:
         """Draw the consequence of verdicts that fell since the counters stood at `matches` and `mismatches`."""
         if self._proof.mismatch > mismatches and self._proof.is_contradicted(self._patience):
             if self.is_good():
-                if self._fuse.allows(self.symbol, now_ns):
+                if self.may_distrust(now_ns):
                     self._has_testimony = True
                     self.suspect(b"proof_mismatch", now_ns, False)
                 else:
@@ -191,6 +195,13 @@ cdef class Trust:
             # Once the proof was found unreliable, one match may be chance.
             if self._state == S_LIVE and (not self._fuse.is_blown or self._proof.matches_in_a_row >= RELIABLE_RUN):
                 self.enter(S_PROVED, proved_reason(self._source), now_ns)
+
+    cdef bint may_distrust(self, int64_t now_ns) noexcept:
+        """Whether a contradiction still counts against the book; it does when that cannot be found out."""
+        try:
+            return self._fuse.allows(self.symbol, now_ns)
+        except Exception:
+            return True
 
     cdef void publish(self, int64_t now_ns) noexcept:
         cdef Quote quote
@@ -210,6 +221,17 @@ cdef class Trust:
         quote.last_price = tape.last_price
         self.window.day(now_ns + self.clock_offset_ns, &quote.day)      # trades have the venue's times
         self._publisher.book(&quote, self.book)
+        if quote.last_id > self._bbo.update_id:
+            self._show_top(&quote)
+
+    cdef void _show_top(self, const Quote *quote) noexcept:
+        """The book is beyond the newest bookTicker: its top is said too, unless it is what was said last."""
+        cdef bint is_new = self.bbo_seq == 0 or not is_same_top(&quote.top, &self._bbo.top)
+        self._bbo.update_id = quote.last_id
+        self._bbo.top = quote.top
+        if is_new:
+            self.bbo_seq += 1
+            self._publisher.bbo(self.instrument, &self._bbo, self.bbo_seq, quote.ts_event, quote.recv_ns)
 
     cdef void age(self, int64_t now_ns) noexcept:
         """What follows from time alone, once a second or so."""
@@ -221,6 +243,7 @@ cdef class Trust:
             return
         if self._bad_ns and not self._is_withdrawn and now_ns - self._bad_ns >= WITHDRAW_NS:
             self._is_withdrawn = True
+            self._published_ns = 0          # its key is missing: set again as soon as the book is good
             self._publisher.withdraw(self.instrument)
         if self._announced_ns and now_ns - self._announced_ns >= REPUBLISH_NS:
             self.announce(now_ns)

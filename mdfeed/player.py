@@ -132,7 +132,7 @@ class Player:
     def _name(self, payload: bytes) -> str | None:
         """The frame's market, known to the feed from now on; "" when it was not asked for, None when it names none."""
         at = payload.find(b"@", 11, 60)
-        key = payload[:at] if at > 0 and payload.startswith(b'{"stream":"') else b""
+        key = payload[:at] if at > 0 and payload.startswith(b'{"stream":"') and payload[11] != 33 else b""  # 33: "!"
         if key and key in self._names:
             return self._names[key]
         symbol = symbol_in(payload)
