@@ -76,7 +76,7 @@ cdef class Feed:
         track.instrument = self.instruments.at(index)
         track.set_clock_offset(self._clock_offset_ns)
         track.rescale(track.instrument.price_digits, track.instrument.qty_digits)
-        track.seq, track.bbo_seq = self._last_seqs.pop(symbol, (0, 0))
+        track.begin(price_digits, qty_digits, *self._last_seqs.pop(symbol, (0, 0)))
         while len(self._by_index) <= index:
             self._by_index.append(None)
         self._by_index[index] = track
@@ -310,7 +310,7 @@ cdef class Feed:
                 status = self._decoder.decode_snapshot(index, data, len(body), len(body), &message)
         if status != OK or message.instrument < 0:
             if symbol in self.tracks:
-                self.snapshot_failed(symbol, "not a snapshot", recv_ns)
+                self.tracks[symbol].snapshot_refused(message.why == W_OVERFLOW, recv_ns)
             raise DecodeError(f"snapshot of {symbol}: {WHY[<int>message.why]}", body)
         track = self._by_index[message.instrument]
         if limit <= 0:

@@ -23,6 +23,8 @@ cdef class Seat(Trust):
     cdef int64_t _retry_ns                  # no snapshot is wanted before
     cdef int64_t _joined_ns
     cdef int32_t _attempts
+    cdef int8_t _given_price_digits         # what was known when the symbol was added
+    cdef int8_t _given_qty_digits
     cdef readonly int64_t ghosts            # levels in which shadow snapshots contradicted the book
 
     cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept
@@ -35,5 +37,6 @@ cdef class Seat(Trust):
     cdef str settle_shadow(self, int64_t now_ns, Status status)
     cdef void drop_shadow(self, int64_t now_ns) noexcept
     cdef void back_off(self, int64_t now_ns) noexcept
+    cdef void forget_digits(self) noexcept
     cdef bint _is_horizon_thin(self, int64_t least) noexcept
     cdef void expire_request(self, int64_t now_ns) noexcept

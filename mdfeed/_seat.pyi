@@ -23,6 +23,9 @@ class Seat(Trust):
     def __init__(
         self, symbol: str, publisher: Any, buffer: FrameBuffer, fuse: Any, patience: int, max_levels: int
     ) -> None: ...
+    def begin(self, price_digits: int, qty_digits: int, seq: int, bbo_seq: int) -> None:
+        """The digits that are known from elsewhere, and the sequence numbers to go on from."""
+
     def want(self, now_ns: int, limit: int, first_limit: int) -> tuple[str, int, int] | None:
         """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is.
 
@@ -34,3 +37,6 @@ class Seat(Trust):
 
     def snapshot_failed(self, reason: str, now_ns: int) -> None:
         """No snapshot this time; asked again with growing pauses."""
+
+    def snapshot_refused(self, is_too_large: bool, now_ns: int) -> None:
+        """What came is no snapshot, or one that does not fit the digits."""

@@ -7,9 +7,11 @@ frame: which diffs come here is the Track's business, fetching the world's.
 
 from typing import NamedTuple
 
-from libc.string cimport strcmp
+from libc.string cimport memset, strcmp
 
+from mdfeed._proof cimport Proof
 from mdfeed._trust cimport SRC_DEPTH20, proved_reason, synced_reason
+from mdfeed._window cimport Window
 
 cdef enum:
     FIRST_RETRY_MS = 500
@@ -43,6 +45,11 @@ cdef class Seat(Trust):
                  int32_t max_levels):
         Trust.__init__(self, symbol, publisher, fuse, patience, max_levels)
         self.buffer = buffer
+
+    def begin(self, int price_digits, int qty_digits, uint64_t seq, uint64_t bbo_seq):
+        """The digits that are known from elsewhere, and the sequence numbers to go on from."""
+        self._given_price_digits, self._given_qty_digits = <int8_t>price_digits, <int8_t>qty_digits
+        self.seq, self.bbo_seq = seq, bbo_seq
 
     # ---- taking the seat
 
@@ -193,6 +200,12 @@ cdef class Seat(Trust):
             self.back_off(now_ns)
         self._publisher.event(now_ns, self.symbol, "snapshot_failed", reason=reason)
 
+    def snapshot_refused(self, bint is_too_large, int64_t now_ns):
+        """What came is no snapshot, or one that does not fit the digits."""
+        if is_too_large:
+            self.forget_digits()
+        self.snapshot_failed("not a snapshot", now_ns)
+
     cdef void expire_request(self, int64_t now_ns) noexcept:
         """A request that has found no end is over."""
         if self._is_in_flight and now_ns - self._requested_ns > IN_FLIGHT_NS:
@@ -218,3 +231,19 @@ cdef class Seat(Trust):
         if status == OK and self.shadow is not None and self.shadow.rescale(price_digits, qty_digits) != OK:
             self.shadow.clear()         # it never meets the book, and is given up with the next diff
         return status
+
+    cdef void forget_digits(self) noexcept:
+        """A snapshot does not fit the learned digits: one odd fraction must not keep a book from ever being seated."""
+        if not self.is_syncing() or (self.instrument.price_digits == self._given_price_digits
+                                     and self.instrument.qty_digits == self._given_qty_digits):
+            return
+        self.book = Book(self._given_price_digits, self._given_qty_digits, self._max_levels)
+        self.window = Window(self._given_price_digits, self._given_qty_digits)
+        self._proof = Proof()
+        self._is_seeded = False
+        self.buffer.clear()
+        self.agg_trades.forget_figures()
+        self.single_trades.forget_figures()
+        memset(&self._bbo, 0, sizeof(Bbo))
+        self.instrument.price_digits = self._given_price_digits
+        self.instrument.qty_digits = self._given_qty_digits

@@ -10,6 +10,7 @@ cdef struct Slot:
     int32_t old_run             # diffs in a row that chain to each other but are old to the book
     int64_t last_id             # newest diff of this line, 0 before the first
     int64_t last_ns             # when it came; before the first: when the line was opened
+    int64_t newest_ts           # the latest event time of its diffs
     int64_t behind              # diffs that other lines have brought since
     int64_t diffs               # of this line, while the book was followed
     int64_t wins                # of them, those that came first

@@ -27,6 +27,7 @@ cdef class Tape:
     cdef int64_t low_price
     cdef i128 _qty
     cdef i128 _notional
+    cdef bint _is_notional_lost             # it has passed 128 bits
     cdef Hole _holes[32]
     cdef int32_t _hole_count
     cdef int64_t _old_id                    # newest of a run of old ids with newer times: a restarted venue
@@ -35,6 +36,9 @@ cdef class Tape:
     # True when this trade is new and counts: publish it. False: a duplicate or not a market trade.
     cdef bint add(self, const Trade *trade, int64_t ts_event) noexcept nogil
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
+
+    # Start over with all but ids and their counters.
+    cdef void forget_figures(self) noexcept nogil
 
     cdef bint _fill(self, int64_t trade_id) noexcept nogil
     # Whether an id is inside an open step.

@@ -10,6 +10,14 @@ from libc.string cimport memmove
 
 from decimal import Decimal
 
+cdef extern from *:
+    """
+    #define mdfeed_add_overflows(a, b, out) __builtin_add_overflow(a, b, out)
+    #define mdfeed_multiply_overflows(a, b, out) __builtin_mul_overflow(a, b, out)
+    """
+    bint add_overflows "mdfeed_add_overflows"(i128 a, i128 b, i128 *out) noexcept nogil
+    bint multiply_overflows "mdfeed_multiply_overflows"(i128 a, i128 b, i128 *out) noexcept nogil
+
 cdef enum:
     RESTART_RUN = 3     # so many chained old ids with newer venue times mean that ids started over
 
@@ -49,7 +57,7 @@ cdef class Tape:
             self.low_price = trade.price
         self.count += 1
         self._qty += <i128>trade.qty
-        self._notional += <i128>trade.price * <i128>trade.qty
+        self._is_notional_lost |= add_overflows(self._notional, <i128>trade.price * <i128>trade.qty, &self._notional)
         return True
 
     cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil:
@@ -114,15 +122,20 @@ cdef class Tape:
 
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
         if max(self.high_price, self.last_price) > INT64_MAX // price_factor:
-            self.count = 0                  # figures that no longer fit start over
-            self.last_price = self.high_price = self.low_price = 0
-            self._qty = self._notional = 0
+            self.forget_figures()
             return
         self.last_price *= price_factor
         self.high_price *= price_factor
         self.low_price *= price_factor
         self._qty *= <i128>qty_factor
-        self._notional *= <i128>price_factor * <i128>qty_factor
+        self._is_notional_lost |= multiply_overflows(self._notional, <i128>price_factor * <i128>qty_factor,
+                                                     &self._notional)
+
+    cdef void forget_figures(self) noexcept nogil:
+        self.count = 0
+        self.last_price = self.high_price = self.low_price = 0
+        self._qty = self._notional = 0
+        self._is_notional_lost = False
 
     @property
     def holes(self):
@@ -141,12 +154,15 @@ cdef class Tape:
         return self.lost - lost
 
     def summary(self, int price_digits, int qty_digits):
-        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` has 8 digits more at most."""
+        """`count`, and as exact decimal text `qty`, `high`, `low`, `last`; `vwap` has 8 digits more at most.
+
+        `vwap` is None when the sum behind it does not fit 128 bits.
+        """
         if self.count == 0:
             return None
         qty = Decimal(self._qty).scaleb(-qty_digits)
         vwap = None
-        if self._qty:
+        if self._qty and not self._is_notional_lost:
             vwap = (Decimal(self._notional) / Decimal(self._qty)).scaleb(-price_digits)
             vwap = plain(round(vwap, price_digits + 8))
         return {

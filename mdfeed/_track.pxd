@@ -10,7 +10,6 @@ cdef class Track(Seat):
     cdef readonly Slots slots               # what each line has brought
     cdef bint _is_depth_silent              # not told yet: no diffs, though bookTicker shows that there are some
     cdef int64_t _newest_id                 # of the diff that came last, whatever became of it; 0: no line has any
-    cdef int64_t _newest_ts                 # the latest event time among them
     cdef readonly int64_t stale
     cdef readonly int64_t gaps
     cdef readonly int64_t overlaps
@@ -24,7 +23,6 @@ cdef class Track(Seat):
 
     cdef void unpark(self, int64_t now_ns) noexcept
 
-    cdef void _note_newest(self, const Message *message) noexcept nogil
     cdef void _hold(self, int32_t line, const char *data, int32_t size, int64_t recv_ns) noexcept
     cdef void _moved(self, const Message *message, int64_t recv_ns, bint is_held) noexcept
     cdef int64_t patience_ns(self) noexcept nogil

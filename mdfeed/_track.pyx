@@ -42,21 +42,24 @@ cdef class Track(Seat):
         cdef const Update *update = &message.update
         cdef Slot *slot = self.slots.of(line)
         cdef int64_t line_id = slot.last_id
+        cdef bint is_newer = message.ts_event > slot.newest_ts
         cdef Status status
         self._touch(message, recv_ns)
         self._has_diffs = True
         self._is_lineless = False
-        slot.last_id = update.last_id
+        slot.last_id = self._newest_id = update.last_id
         slot.last_ns = recv_ns
+        if is_newer:
+            slot.newest_ts = message.ts_event
         if self.is_syncing():
-            if line_id and update.last_id < line_id and message.ts_event > self._newest_ts:
-                self.buffer.clear()     # ids have started over: what is held would never chain to a snapshot again
+            # A straggler is older in both; ids that have started over come with new times on each line that they
+            # reach, and what is held of the old ones would never chain to a snapshot.
+            if is_newer and update.last_id < line_id:
+                self.buffer.clear()
             if self._state == S_COLD:
                 self.enter(S_SYNCING, b"start", recv_ns)
-            self._note_newest(message)
             self._hold(line, data, size, recv_ns)
             return False
-        self._note_newest(message)
         if self._is_shadowing:
             self._hold(line, data, size, recv_ns)
         if slot.old_run and update.prev_id == line_id and update.prev_id < self.book.last_id < update.last_id:
@@ -97,10 +100,6 @@ cdef class Track(Seat):
         else:
             self.suspect(b"no_memory", recv_ns, False)
         return False
-
-    cdef void _note_newest(self, const Message *message) noexcept nogil:
-        self._newest_id = message.update.last_id
-        self._newest_ts = max(self._newest_ts, message.ts_event)
 
     cdef Status on_held(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Status status
@@ -215,7 +214,7 @@ cdef class Track(Seat):
             return
         self._opened_ns = 0
         self._is_lineless = True
-        self._newest_id = self._newest_ts = 0
+        self._newest_id = 0
         self.drop_shadow(now_ns)
         if self._parked_ns:
             self.gaps += 1

@@ -59,7 +59,9 @@ def _venue_of(record: Record) -> str | None:
     if record.kind == CONNECT:
         host = urlsplit(payload.decode("utf-8", "replace")).hostname or ""
         return next((venue for start, venue in _HOSTS if host.startswith(start)), None)
-    if record.kind != FRAME or b'"s":' not in payload:
+    payload = payload.replace(b": ", b":").replace(b", ", b",")  # some recorders write their own JSON
+    # Others speak alike (Gate.io's `depthUpdate`), but in an envelope that names a channel.
+    if record.kind != FRAME or b'"s":' not in payload or b'"channel":' in payload:
         return None
     is_diff = b'"e":"depthUpdate"' in payload
     if b'"pu":' in payload if is_diff else b'"e":"bookTicker"' in payload:

@@ -25,6 +25,8 @@ from mdfeed._encode import Collector
 from mdfeed._feed import Feed
 from tests.odd_venue import KINDS, START_MS, Kind, OddVenue
 
+# An exception in a noexcept function would be swallowed.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 MS = 10**6
 S = 10**9
 CHANNELS = ("depth@100ms", "bookTicker", "aggTrade", "depth20@100ms")

@@ -10,7 +10,9 @@ import pytest
 from mdfeed import venues
 from mdfeed._encode import Collector
 from mdfeed._feed import Feed
+from mdfeed.errors import DecodeError
 
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 S = 10**9
 NOW = 1_767_000_000 * S
 Rows = list[tuple[str, str]]
@@ -45,8 +47,8 @@ class Desk:
     def ticker(self, update_id: int, bid: tuple[str, str], ask: tuple[str, str]) -> None:
         self.frame("bookTicker", e="bookTicker", u=update_id, b=bid[0], B=bid[1], a=ask[0], A=ask[1])
 
-    def trade(self, trade_id: int, price: str) -> None:
-        self.frame("aggTrade", e="aggTrade", a=trade_id, p=price, q="1", T=self.now_ns // 10**6, m=True)
+    def trade(self, trade_id: int, price: str, qty: str = "1") -> None:
+        self.frame("aggTrade", e="aggTrade", a=trade_id, p=price, q=qty, T=self.now_ns // 10**6, m=True)
 
     def snapshot(self, last_id: int, bids: Rows = BIDS, asks: Rows = ASKS, limit: int = 1000) -> str:
         self.now_ns += S // 10
@@ -238,3 +240,25 @@ def test_a_symbol_need_not_be_ascii():
     desk.diff(100, 110, [("98", "1")])
     assert [said["symbol"] for said in desk.said("orderbook")] == ["币安人生USDT"] * 2
     assert desk.track.applied == 1
+
+
+def test_one_odd_fraction_does_not_keep_a_symbol_from_its_book_for_ever():
+    desk = Desk()
+    desk.trade(1, "1.000000000000000001")
+    desk.diff(90, 100, [("61800.2", "1")])
+    assert desk.feed.decode_errors == {"overflow": 1}
+    with pytest.raises(DecodeError):
+        desk.snapshot(100, [("61800.2", "1")], [("61800.3", "1")])
+    desk.diff(100, 110, [("61800.1", "2")])
+    assert desk.snapshot(105, [("61800.2", "1")], [("61800.3", "1")]) == "joined"
+    assert desk.said("book")[-1]["bids"] == [["61800.2", "1"], ["61800.1", "2"]]
+    desk.trade(2, "61800.25")
+    assert desk.track.trade_summary()["last"] == "61800.25"
+
+
+def test_a_sum_beyond_128_bits_is_unknown_and_not_another():
+    desk = Desk()
+    for trade_id in range(1, 5):
+        desk.trade(trade_id, "8.123456789012345678", "9.123456789012345678")
+    assert desk.track.trade_summary()["vwap"] is None
+    assert desk.track.trade_summary()["qty"] == "36.493827156049382712"
