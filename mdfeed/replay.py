@@ -96,7 +96,12 @@ def run(
         raise UsageError(f"--venue: no such venue: {venue!r}; there are {', '.join(venues.names())}")
     session = Session(open_capture(path) for path in files)
     venue = venue or find_venue(session.captures)
-    options: dict[str, Any] = {"symbols": symbols, "start_ns": start_ns, "end_ns": end_ns, "to_update_id": to_update_id}
+    options: dict[str, Any] = {
+        "symbols": [symbol.upper() for symbol in symbols],
+        "start_ns": start_ns,
+        "end_ns": end_ns,
+        "to_update_id": to_update_id,
+    }
     with _progress(session.captures) as show:
         player, dropped = asyncio.run(_play(session, venue, sink, speed, show, options))
     report = player.report()

@@ -25,7 +25,7 @@ PY
 if [ $# -eq 0 ]; then
     # Everything whose C is entered in process; what starts daemons or servers of its own is left out.
     set -- tests/fuzz tests/property tests/venues tests/unit/test_{parse,book,feed,feed_figures,feed_snapshots}.py \
-        tests/unit/test_{feed_trades,fuse,proof,track,slots,tape,window,stats,recall,valve,encode,resp,text}.py \
+        tests/unit/test_{feed_edges,feed_trades,fuse,proof,track,slots,tape,window,stats,recall,valve,encode,resp,text}.py \
         tests/unit/test_{sinks_memory,replay,stream}.py tests/faults/test_matrix.py
 fi
 "$python" -m pytest -q -s -p no:cacheprovider --timeout 900 "$@"

@@ -52,8 +52,9 @@ cdef enum:
     LOW_U = 52
     LOW_V = 53
 
-# 2262-04-11, the last ms that fits int64 nanoseconds.
+# 2262-04-11, the last ms and us that fit int64 nanoseconds.
 cdef int64_t MAX_MS = 9223372036854
+cdef int64_t MAX_US = 9223372036854775
 
 
 cdef inline Why _why_of(int code) noexcept nogil:
@@ -80,13 +81,13 @@ cdef Why _read_id(const Record *record, int slot, int64_t *out) noexcept nogil:
 
 
 cdef Why _read_time(const Record *record, int slot, int64_t *out) noexcept nogil:
-    # Venue ms -> ns.
+    # Venue ms -> ns. What is no ms before 2262 is us: Spot gives these on request (timeUnit=MICROSECOND).
     cdef Why why = _read_id(record, slot, out)
     if why != W_NONE:
         return why
-    if out[0] > MAX_MS:
+    if out[0] > MAX_US:
         return W_OVERFLOW
-    out[0] *= 1000000
+    out[0] *= 1000000 if out[0] <= MAX_MS else 1000
     return W_NONE
 
 

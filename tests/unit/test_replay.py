@@ -231,12 +231,47 @@ def test_unreadable_file_says_which_and_where(tmp_path: Path) -> None:
         (b'{"e":"depthUpdate","s":"BTCUSDT","U":1,"u":2,"b":[],"a":[]}', "binance-spot"),
         (b'{"stream":"x@bookTicker","data":{"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"1","A":"1"}}', "binance-spot"),
         (b'{"stream":"x@bookTicker","data":{"e":"bookTicker","u":1,"s":"BTCUSDT"}}', "binance-usdm"),
+        (
+            b'{"stream": "x@depth", "data": {"e": "depthUpdate", "s": "BTCUSDT", "U": 1, "u": 2, "pu": 0}}',
+            "binance-usdm",
+        ),
+        (b'{"stream": "x@bookTicker", "data": {"u": 1, "s": "BTCUSDT", "b": "1", "B": "1"}}', "binance-spot"),
     ],
 )
 def test_venue_by_frames(tmp_path: Path, frame: bytes, venue: str) -> None:
     aside = b'{"stream":"btcusdt@trade","data":{"e":"trade","s":"BTCUSDT","t":1}}'
     path = write_capture(tmp_path / "c", [(START_NS, aside), (START_NS, frame)])
     assert find_venue([open_capture(path)]) == venue
+
+
+def test_another_venue_that_speaks_alike_is_not_taken_for_ours(tmp_path: Path) -> None:
+    frame = (
+        b'{"time":1,"channel":"spot.order_book_update","event":"update","result":{"e":"depthUpdate","s":"A_B","U":1}}'
+    )
+    with pytest.raises(UsageError, match="--venue"):
+        run([write_capture(tmp_path / "c", [(START_NS, frame)])])
+
+
+def test_all_market_streams_do_not_decide_about_later_frames(tmp_path: Path, play) -> None:
+    def order(symbol: str) -> bytes:
+        data = {"e": "forceOrder", "E": 1, "o": {"s": symbol, "S": "SELL"}}
+        return json.dumps({"stream": "!forceOrder@arr", "data": data}, separators=(",", ":")).encode()
+
+    rows = [(START_NS + n, order(symbol)) for n, symbol in enumerate(("ETHUSDT", "BTCUSDT", "ETHUSDT", "BTCUSDT"))]
+    path = write_capture(tmp_path / "c", rows)
+    document = play(path, venue="binance-usdm", symbols=["btcusdt"])
+    assert (document["messages"], document["by_type"]) == (2, {"forceOrder": 2})
+
+
+def test_a_symbol_need_not_be_ascii(tmp_path: Path, play) -> None:
+    rows = [
+        (at, text.replace(b"BTC", "币安人生".encode()).replace(b"btc", "币安人生".encode()))
+        for at, text in make_session(60)
+    ]
+    plain, other = write_capture(tmp_path / "p", make_session(60)), write_capture(tmp_path / "o", rows)
+    book = play(other, symbols=["币安人生usdt"])["books"]["币安人生USDT"]
+    assert book == play(plain)["books"]["BTCUSDT"]
+    assert book["state"] == "PROVED"
 
 
 def test_venue_by_address_and_two_venues_are_refused(tmp_path: Path) -> None:

@@ -218,7 +218,12 @@ def test_event_time_falls_back_to_transaction_time_then_zero() -> None:
     assert decoder.decode_frame(encode(data))["ts_event"] == (MS - 3) * 1_000_000
     del data["T"]
     assert decoder.decode_frame(encode(data))["ts_event"] == 0
-    assert reason(decoder, data | {"E": 9223372036855}) == "overflow"
+    assert reason(decoder, data | {"E": 9223372036854776}) == "overflow"
+
+
+def test_times_may_be_microseconds() -> None:
+    """Spot's `timeUnit=MICROSECOND`, as its documentation had it in September 2026."""
+    assert decoder_of().decode_frame(encode(DEPTH | {"E": MS * 1000 + 123}))["ts_event"] == (MS * 1000 + 123) * 1000
 
 
 @pytest.mark.parametrize(
