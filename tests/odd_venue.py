@@ -104,7 +104,7 @@ class Odd:
         side = draw.choice("ba")
         near = max(1, min(int(draw.expovariate(0.15)) + 1, mid - 1))
         ticks = mid - near if side == "b" else mid + near
-        ticks -= ticks % self.finer * (1 if side == "b" else -1) if self.finer > 1 else 0
+        ticks += -ticks % self.finer if side == "a" else -(ticks % self.finer)
         chance = draw.random()
         if chance < 0.30:
             levels = self.bids if side == "b" else self.asks
@@ -145,6 +145,7 @@ class OddVenue:
         self.last_id = self.draw.choice((5_000_000, 5_000_000_000_000, 2**62))
         self.markets = {kind.symbol: Odd(kind, self.draw) for kind in kinds}
         for market in self.markets.values():
+            market.finer = self.draw.choice((1, 1, 10, 100))
             for _ in range(self.draw.choice((0, 3, 40, 200))):
                 market.move(self)
             market.set(self, "b", market.middle - 1, 1)

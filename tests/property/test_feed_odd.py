@@ -31,7 +31,7 @@ MS = 10**6
 S = 10**9
 CHANNELS = ("depth@100ms", "bookTicker", "aggTrade", "depth20@100ms")
 NUMBER = re.compile(r"-?\d+\.\d+")
-FIRST, LAST = map(int, os.environ.get("MDFEED_ODD_SEEDS", "1:24").split(":"))
+FIRST, LAST = map(int, os.environ.get("MDFEED_ODD_SEEDS", "1:16").split(":"))
 
 
 class Line:
@@ -128,6 +128,8 @@ class Trial:
         draw, venue = self.draw, self.venue
         ms = self.now_ns // MS
         for symbol, market in venue.markets.items():
+            if draw.random() < 0.003:
+                market.finer = 1  # its prices need more digits from now on
             for _ in range(draw.choice((0, 0, 1, 4))):
                 before = market.top("b", 1), market.top("a", 1)
                 market.move(venue)
