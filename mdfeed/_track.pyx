@@ -24,6 +24,7 @@ cdef int64_t PARK_NS = 1 * S        # how long a gap waits for the other line to
 cdef int64_t FRESH_NS = 5 * S
 cdef int64_t STABLE_NS = 10 * S     # a book that was good so long starts its retries anew
 cdef int64_t SILENT_NS = 3 * S      # bookTickers beyond the book for so long, and no diff: one is due within 0.5 s
+cdef int64_t RESTART_NS = 1 * S     # an older id so much later is of ids that have started over
 cdef int64_t ODD_NS = 60 * S        # a stream that is no diffs may be silent so long whatever its pace
 
 
@@ -142,8 +143,15 @@ cdef class Track(Seat):
 
     cdef void on_partial(self, const Message *message, int64_t recv_ns) noexcept:
         # A symbol with diffs has no need of it: they say the same and more.
+        cdef Status status
         self._touch(message, recv_ns)
-        if self._has_diffs or self.book.replace_top(&message.update) != APPLIED:
+        if self._has_diffs:
+            return
+        status = self.book.replace_top(&message.update)
+        if status == OLD and message.ts_event - self.book.ts_event > RESTART_NS:
+            self.book.clear()           # not a straggler: its ids have started over
+            status = self.book.replace_top(&message.update)
+        if status != APPLIED:
             return
         self.applied += 1
         self.last_update_ns = self.book.recv_ns = recv_ns

@@ -262,3 +262,14 @@ def test_a_sum_beyond_128_bits_is_unknown_and_not_another():
         desk.trade(trade_id, "8.123456789012345678", "9.123456789012345678")
     assert desk.track.trade_summary()["vwap"] is None
     assert desk.track.trade_summary()["qty"] == "36.493827156049382712"
+
+
+def test_partial_depth_alone_survives_ids_that_start_over():
+    desk = Desk()
+    for last_id in (5000, 5010):
+        desk.frame("depth20@100ms", e="depthUpdate", U=1, u=last_id, pu=1, b=BIDS, a=ASKS)
+    desk.frame("depth20@100ms", e="depthUpdate", U=1, u=4990, pu=1, b=BIDS, a=ASKS)
+    assert [said["last_update_id"] for said in desk.said("book")] == [5000, 5010]
+    desk.now_ns += 2 * S
+    desk.frame("depth20@100ms", e="depthUpdate", U=1, u=7, pu=1, b=BIDS, a=[("102", "1")])
+    assert [(said["last_update_id"], said["asks"]) for said in desk.said("book")] == [(7, [["102", "1"]])]
