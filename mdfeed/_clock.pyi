@@ -6,3 +6,13 @@ def ahead_of_steady_ns() -> int:
 
 def follow(wall_ns: int | None = None) -> int:
     """Look at the wall clock (or at `wall_ns`), once a second or so; returns ns that it is ahead of this clock."""
+
+class SlewedClock:
+    """The same clock on a steady and a wall clock that are given, ns both: what the process's does, on virtual time."""
+
+    def __init__(self, wall_ns: int, steady_ns: int) -> None: ...
+    def now_ns(self, steady_ns: int) -> int:
+        """UTC ns by this clock."""
+
+    def follow(self, wall_ns: int, steady_ns: int) -> int:
+        """Look at the wall clock, once a second or so; returns ns that it is ahead of this clock."""

@@ -26,9 +26,12 @@ cdef int64_t SLEW_NS = 10_000_000_000       # what one look at the wall clock is
 cdef int64_t SMALL_PPM = 500
 cdef int64_t LARGE_PPM = 100_000
 
-cdef int64_t _base_steady_ns = 0
-cdef int64_t _base_utc_ns = 0
-cdef int64_t _ppm = 0                       # how much faster than the steady clock
+cdef struct Slew:
+    int64_t base_steady_ns
+    int64_t base_utc_ns
+    int64_t ppm                 # how much faster than the steady clock
+
+cdef Slew _own                  # the process's
 
 
 cdef inline int64_t read(clockid_t clock) noexcept nogil:
@@ -37,17 +40,31 @@ cdef inline int64_t read(clockid_t clock) noexcept nogil:
     return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
+cdef inline int64_t utc_at(const Slew *slew, int64_t steady_ns) noexcept nogil:
+    cdef int64_t passed_ns = steady_ns - slew.base_steady_ns
+    return slew.base_utc_ns + passed_ns + min(passed_ns, SLEW_NS) * slew.ppm // 1_000_000
+
+
+cdef int64_t follow_wall(Slew *slew, int64_t wall_ns, int64_t steady_ns) noexcept nogil:
+    cdef int64_t utc = utc_at(slew, steady_ns)
+    cdef int64_t error_ns = wall_ns - utc
+    cdef int64_t most_ppm = SMALL_PPM if -SMALL_NS < error_ns < SMALL_NS else LARGE_PPM
+    slew.base_steady_ns = steady_ns
+    if error_ns > LEAP_NS:
+        slew.base_utc_ns = wall_ns
+        slew.ppm = 0
+    else:
+        slew.base_utc_ns = utc
+        slew.ppm = max(-most_ppm, min(most_ppm, error_ns // 1000))      # even within a second, if that may be
+    return error_ns
+
+
 cdef int64_t mono_ns() noexcept nogil:
     return read(CLOCK_MONOTONIC)
 
 
-cdef inline int64_t utc_at(int64_t steady_ns) noexcept nogil:
-    cdef int64_t passed_ns = steady_ns - _base_steady_ns
-    return _base_utc_ns + passed_ns + min(passed_ns, SLEW_NS) * _ppm // 1_000_000
-
-
 cdef int64_t utc_ns() noexcept nogil:
-    return utc_at(read(STEADY))
+    return utc_at(&_own, read(STEADY))
 
 
 def now_ns():
@@ -58,26 +75,29 @@ def now_ns():
 def ahead_of_steady_ns():
     """This clock less the machine's steady one: by how much that changes, this clock was corrected."""
     cdef int64_t steady_ns = read(STEADY)
-    return utc_at(steady_ns) - steady_ns
+    return utc_at(&_own, steady_ns) - steady_ns
 
 
 def follow(wall_ns=None):
     """Look at the wall clock (or at `wall_ns`), once a second or so; returns ns that it is ahead of this clock."""
-    global _base_steady_ns, _base_utc_ns, _ppm
-    cdef int64_t wall = read(CLOCK_REALTIME) if wall_ns is None else wall_ns
-    cdef int64_t steady_ns = read(STEADY)
-    cdef int64_t utc = utc_at(steady_ns)
-    cdef int64_t error_ns = wall - utc
-    cdef int64_t most_ppm = SMALL_PPM if -SMALL_NS < error_ns < SMALL_NS else LARGE_PPM
-    _base_steady_ns = steady_ns
-    if error_ns > LEAP_NS:
-        _base_utc_ns = wall
-        _ppm = 0
-    else:
-        _base_utc_ns = utc
-        _ppm = max(-most_ppm, min(most_ppm, error_ns // 1000))     # even within a second, if that may be
-    return error_ns
+    return follow_wall(&_own, read(CLOCK_REALTIME) if wall_ns is None else wall_ns, read(STEADY))
 
 
-_base_steady_ns = read(STEADY)
-_base_utc_ns = read(CLOCK_REALTIME)
+cdef class SlewedClock:
+    """The same clock on a steady and a wall clock that are given, ns both: what the process's does, on virtual time."""
+
+    cdef Slew _slew
+
+    def __init__(self, int64_t wall_ns, int64_t steady_ns):
+        self._slew = Slew(steady_ns, wall_ns, 0)
+
+    def now_ns(self, int64_t steady_ns):
+        """UTC ns by this clock."""
+        return utc_at(&self._slew, steady_ns)
+
+    def follow(self, int64_t wall_ns, int64_t steady_ns):
+        """Look at the wall clock, once a second or so; returns ns that it is ahead of this clock."""
+        return follow_wall(&self._slew, wall_ns, steady_ns)
+
+
+_own = Slew(read(STEADY), read(CLOCK_REALTIME), 0)
