@@ -33,6 +33,8 @@ cdef class Seat(Trust):
     # Whether this partial depth is to seat the book (or a shadow): nothing better has come.
     cdef bint wants_partial(self, const Update *update) noexcept
     cdef void start_shadow(self, int32_t limit, Source source)
+    cdef void see_again(self, int64_t now_ns) noexcept
+    cdef bint is_seated(self) noexcept nogil    # good, or so but for its top: a shadow may take over
     cdef str place_shadow(self, int64_t now_ns, Status status)
     cdef str settle_shadow(self, int64_t now_ns, Status status)
     cdef void drop_shadow(self, int64_t now_ns) noexcept

@@ -56,7 +56,7 @@ cdef class Seat(Trust):
     cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept:
         """The book stands at a snapshot and has taken the held diffs: it is exact."""
         self._joined_ns = self._seated_ns = now_ns
-        self._ahead_ns = 0
+        self._ahead_ns = self._blind_ns = 0
         self._limit = limit
         self._source = source
         self._is_in_flight = False
@@ -85,9 +85,25 @@ cdef class Seat(Trust):
 
     cdef str place_shadow(self, int64_t now_ns, Status status):
         """The shadow is loaded and has taken the held diffs; what comes now goes to both until they meet."""
+        cdef bint was_blind = self.is_blind()
+        cdef str outcome
         self._is_shadowing = False
         self.buffer.clear()
-        return self.settle_shadow(now_ns, status)
+        outcome = self.settle_shadow(now_ns, status)
+        if was_blind and outcome == "swapped":
+            self.see_again(now_ns)
+        return outcome
+
+    cdef void see_again(self, int64_t now_ns) noexcept:
+        """A snapshot has shown where the market is: what was held back is published."""
+        self._blind_ns = 0
+        if self._state == S_STALE:
+            self.enter(S_LIVE, b"resumed", now_ns)
+        if self.is_good() and not self.book.is_crossed():
+            self.publish(now_ns)
+
+    cdef bint is_seated(self) noexcept nogil:
+        return self.is_good() or (self._state == S_STALE and self._blind_ns != 0)
 
     cdef str settle_shadow(self, int64_t now_ns, Status status):
         """Swap when both stand at the same id; give the shadow up when it cannot get there."""
@@ -147,8 +163,10 @@ cdef class Seat(Trust):
             return ("start", first_limit, 2)
         if self._state == S_STALE and self.is_to_be_checked(now_ns):
             return (self.reason, CHECK_LIMIT, 3)
-        if not self.is_good() or self.shadow is not None or not self._has_diffs or self._parked_ns:
+        if not self.is_seated() or self.shadow is not None or not self._has_diffs or self._parked_ns:
             return None
+        if self.is_blind():
+            return ("horizon", first_limit, 0)
         is_thin = self._is_horizon_thin(2 * self._publisher.depth)
         if self._limit < limit and not (self.book.is_whole(0) and self.book.is_whole(1)):
             return ("full", limit, 4 if is_thin else 5)
@@ -160,7 +178,7 @@ cdef class Seat(Trust):
 
     cdef bint is_to_be_checked(self, int64_t now_ns) noexcept:
         """A silent book, or one whose line is back and has brought nothing yet: has it missed anything?"""
-        if self._state != S_STALE:
+        if self._state != S_STALE or self._blind_ns:
             return False
         return strcmp(self._reason, b"silent") == 0 or (self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS)
 
@@ -169,7 +187,7 @@ cdef class Seat(Trust):
             return False
         if self.is_syncing():
             return True
-        return (self.is_good() and self.shadow is None and not self._is_shadowing and not self._parked_ns
+        return (self.is_seated() and self.shadow is None and not self._is_shadowing and not self._parked_ns
                 and self._is_horizon_thin(self._publisher.depth))
 
     cdef bint _is_horizon_thin(self, int64_t least) noexcept:
@@ -186,7 +204,7 @@ cdef class Seat(Trust):
         self._requested_ns = now_ns
         if self._state == S_COLD:
             self.enter(S_SYNCING, b"start", now_ns)
-        elif self.is_good() and not self._parked_ns:
+        elif self.is_seated() and not self._parked_ns:
             self.buffer.clear()
             self._is_shadowing = True
 

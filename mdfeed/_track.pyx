@@ -135,6 +135,11 @@ cdef class Track(Seat):
         self._crossed_run = 0
         if is_held:
             return
+        if self.is_blind():
+            if self._blind_ns == 0:
+                self._blind_ns = recv_ns
+            return
+        self._blind_ns = 0
         if self._state == S_STALE:
             self.enter(S_LIVE, b"resumed", recv_ns)
         self._weigh_proof(recv_ns, matches, mismatches)

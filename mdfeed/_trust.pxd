@@ -58,6 +58,7 @@ cdef class Trust:
     cdef double _cadence_ns                 # mean time between frames
     cdef int64_t _delay_ns                  # as the clocks say, uncorrected
     cdef Pulse _pulses[13]                  # by Kind
+    cdef int64_t _blind_ns                  # since when it is_blind as far as diffs have shown; 0: it is not
     cdef int64_t _ahead_ns                  # since when a bookTicker is beyond the book; 0: none is
     cdef readonly int64_t clock_offset_ns   # the venue's clock less ours
     cdef bint _is_withdrawn
@@ -80,6 +81,8 @@ cdef class Trust:
     cdef Status rescale(self, int price_digits, int qty_digits) noexcept
 
     cdef bint is_good(self) noexcept nogil      # LIVE or PROVED: may be published
+    # The market has left the prices that a snapshot has shown: better ones than the book's best may rest there.
+    cdef bint is_blind(self) noexcept nogil
     cdef bint is_syncing(self) noexcept nogil   # COLD, SYNCING or SUSPECT: diffs are held, not applied
     cdef void enter(self, State state, const char *reason, int64_t now_ns) noexcept
     cdef void announce(self, int64_t now_ns) noexcept

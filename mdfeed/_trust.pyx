@@ -19,6 +19,7 @@ cdef int64_t S = 1_000_000_000
 cdef int64_t AHEAD_NS = 60 * S      # a trade this far ahead of the venue's clock is no 24 h figure's
 cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict while diffs flow
 cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that is not good stay in sight
+cdef int64_t BLIND_NS = 1 * S       # a book whose top is not known may find a snapshot for so long
 cdef int64_t REPUBLISH_NS = 60 * S
 cdef int32_t RELIABLE_RUN = 3
 
@@ -145,6 +146,13 @@ cdef class Trust:
     cdef bint is_good(self) noexcept nogil:
         return self._state == S_LIVE or self._state == S_PROVED
 
+    cdef bint is_blind(self) noexcept nogil:
+        cdef int side
+        for side in range(2):
+            if not self.book.is_whole(side) and self.book.count_verified(side, 1) == 0:
+                return True
+        return False
+
     cdef bint is_syncing(self) noexcept nogil:
         return self._state == S_COLD or self._state == S_SYNCING or self._state == S_SUSPECT
 
@@ -175,7 +183,7 @@ cdef class Trust:
         self._crossed_run = 0
         self._proof.reset()
         self._bbo.update_id = 0     # ids may have started over
-        self._ahead_ns = 0
+        self._ahead_ns = self._blind_ns = 0
         self.enter(S_SUSPECT, reason, now_ns)
         # Counting comes last: whatever fails for want of memory, the book is not published any more.
         token = reason.decode()
@@ -206,6 +214,8 @@ cdef class Trust:
     cdef void publish(self, int64_t now_ns) noexcept:
         cdef Quote quote
         cdef Tape tape = self.agg_trades if self.agg_trades.count else self.single_trades
+        if self.is_blind():
+            return
         memset(&quote, 0, sizeof(Quote))
         self.seq += 1
         self._published_ns = now_ns
@@ -235,6 +245,8 @@ cdef class Trust:
 
     cdef void age(self, int64_t now_ns) noexcept:
         """What follows from time alone, once a second or so."""
+        if self._blind_ns and self.is_good() and now_ns - self._blind_ns > BLIND_NS:
+            self.enter(S_STALE, b"horizon", now_ns)
         if self._state == S_PROVED and self.last_update_ns - self._match_ns > PROVED_NS:
             self.enter(S_LIVE, b"unproved", now_ns)
         if self.is_good():
