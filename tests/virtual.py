@@ -1,6 +1,6 @@
 """Feed and simulated market on virtual time: no socket, no sleep, millions of frames.
 
-The market's truth knows the exact book at every id, so every published book is compared with it, on every published
+The market's truth knows the exact book at every id, so everything that is published is compared with it, on every
 level. What the feed is handed (which frame, on which line, when, in which order) is the test's to spoil.
 """
 
@@ -10,7 +10,6 @@ import heapq
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 
 from mdfeed import venues
 from mdfeed._encode import Collector
@@ -18,6 +17,7 @@ from mdfeed._feed import Feed
 from mdfeed.exchange.faults import Seam
 from mdfeed.exchange.market import START_NS, Market, Said
 from mdfeed.exchange.profiles import Profile
+from tests.comparer import Comparer
 
 MS = 10**6
 S = 10**9
@@ -84,7 +84,8 @@ class World:
     ) -> None:
         self.market = Market(symbols, seed=seed, rate=rate, levels=levels, profiles=profiles)
         self.seam = seam or Seam()
-        self.collector = Collector(outputs=("market_data", "orderbook", "trades", "state"))
+        self.comparer = Comparer(self.market, depth=depth)
+        self.collector = Collector()
         self.feed = Feed(
             venues.get("binance-usdm"),
             outboxes=[self.collector],
@@ -98,22 +99,24 @@ class World:
         for stream in self.streams:
             assert self.market.want(stream)
         self.now_ns = START_NS
+        self.step_ns = 10 * MS
         self.latency_ns = latency_ns
         self.rest_latency_ns = rest_latency_ns
-        self.skew_ns = 0  # of the client's clock against the venue's
         self.wires: dict[int, LocalWire] = {}
         self.lines = {number: self.open(number) for number in range(lines)}
         self.spoil: Spoil = untouched
         self.spoil_snapshot: Callable[[str, str], str | None] = lambda symbol, body: body
         self.is_fetching = True
-        self.books_compared = 0
-        self.levels_compared = 0
         self.trade_ids: dict[str, list[int]] = {symbol: [] for symbol in symbols}
         self.states: list[tuple[int, str, str, str]] = []
         self.snapshots_asked = 0
-        self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._due: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._serial = itertools.count()
         self._next_tick_ns = self._next_poll_ns = self.now_ns
+
+    def ours(self, time_ns: int) -> int:
+        """What the client's clock says at a moment of the venue's."""
+        return time_ns
 
     # ---- lines
 
@@ -121,12 +124,12 @@ class World:
         """Connect line `number` (anew); returns the feed's own number of this connection."""
         wire = self.wires[number] = LocalWire(self, number, f"/public/stream?line={number}")
         self.seam.opened(wire)
-        return self.feed.open_line(f"public-{number}", self.streams, self.now_ns + self.skew_ns)
+        return self.feed.open_line(f"public-{number}", self.streams, self.ours(self.now_ns))
 
     def lose(self, number: int) -> None:
         """The connection ends: what was on its way is gone too."""
         self.seam.closed(self.wires.pop(number))
-        self.feed.lost(self.lines.pop(number), self.now_ns + self.skew_ns)
+        self.feed.lost(self.lines.pop(number), self.ours(self.now_ns))
 
     def cut(self, number: int, wire: LocalWire) -> None:
         """The far side, or the watchdog, ends one certain connection."""
@@ -146,7 +149,7 @@ class World:
         """Let `seconds` of virtual time pass, then compare what was published meanwhile."""
         end_ns = self.now_ns + round(seconds * S)
         while self.now_ns < end_ns:
-            step_ns = min(self.now_ns + 10 * MS, end_ns)
+            step_ns = min(self.now_ns + self.step_ns, end_ns)
             self.seam.step(self.now_ns, self.market)
             for said in self.market.step(step_ns):
                 self.seam.step(said.time_ns, self.market)
@@ -155,7 +158,8 @@ class World:
             self.now_ns = step_ns
             self._work(step_ns)
             while self._due and self._due[0][0] <= step_ns:
-                heapq.heappop(self._due)[2]()
+                time_ns, _, do, about = heapq.heappop(self._due)
+                do(*about, time_ns)
             self.check()
 
     def _send(self, said: Said, number: int, line: int) -> None:
@@ -168,16 +172,16 @@ class World:
                 self.at(due_ns, self._deliver, number, line, text)
 
     def at(self, time_ns: int, do: Callable[..., None], *about: object) -> None:
-        heapq.heappush(self._due, (time_ns, next(self._serial), lambda: do(*about, time_ns)))
+        heapq.heappush(self._due, (time_ns, next(self._serial), do, about))
 
     def _deliver(self, number: int, line: int, frame: bytes, time_ns: int) -> None:
         if self.lines.get(number) == line:
-            self.feed.receive(line, frame, time_ns + self.skew_ns)
+            self.feed.receive(line, frame, self.ours(time_ns))
 
     def _work(self, now_ns: int) -> None:
         if now_ns >= self._next_tick_ns:
             self._next_tick_ns = now_ns + 250 * MS
-            self.feed.tick(now_ns + self.skew_ns)
+            self.feed.tick(self.ours(now_ns))
         if now_ns >= self._next_poll_ns and self.is_fetching:
             self._next_poll_ns = now_ns + 100 * MS
             for wanted in self.feed.wanted(now_ns):
@@ -199,25 +203,20 @@ class World:
     # ---- what was published
 
     def check(self) -> None:
-        """Every book published since the last look equals the truth at its id, on every level it shows."""
+        """Everything published since the last look is true."""
+        comparer = self.comparer
         for kind, symbol, payload in self.collector.take():
-            if kind == "orderbook":
-                self._compare(symbol, json.loads(payload, parse_float=Decimal, parse_int=int))
-            elif kind == "trades":
+            assert comparer.take(kind, symbol, payload), comparer.wrong
+            if kind == "trades":
                 self.trade_ids[symbol].append(json.loads(payload)["trade_id"])
             elif kind == "state":
                 said = json.loads(payload)
                 self.states.append((self.now_ns, symbol, said["state"], said["reason"]))
 
-    def _compare(self, symbol: str, book: dict) -> None:
-        truth = self.market.book_at(symbol, book["last_update_id"])
-        self.books_compared += 1
-        for side in ("bids", "asks"):
-            shown = [(Decimal(price), qty) for price, qty in book[side].items()]
-            shown.sort(reverse=side == "bids")
-            exact = [(Decimal(price), Decimal(qty)) for price, qty in truth.levels(side, len(shown))]
-            assert shown == exact, f"{symbol} {side} at {book['last_update_id']}"
-            self.levels_compared += len(shown)
+    @property
+    def books_compared(self) -> int:
+        """Books in `orderbook`."""
+        return self.comparer.compared["orderbook"]
 
     def proof(self) -> dict[str, int]:
         """Verdicts over all symbols."""

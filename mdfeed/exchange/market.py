@@ -18,7 +18,7 @@ from mdfeed.exchange.flow import Flow
 from mdfeed.exchange.matching import ASK, BID, Fill, OrderBook
 from mdfeed.exchange.profiles import Profile, profile_for
 from mdfeed.exchange.streams import Channel, parse_stream
-from mdfeed.exchange.tape import AGG_WINDOW_MS, AggTrade, Tape
+from mdfeed.exchange.tape import AGG_WINDOW_MS, AGGS_MAX, AggTrade, Tape
 from mdfeed.exchange.truth import TrueBook, Truth
 from mdfeed.exchange.voices import (
     MS,
@@ -68,6 +68,7 @@ class Listing:
             draw.randrange(10**9, 6 * 10**9),
             draw.randrange(10**8, 2 * 10**9),
             f"{seed}:{profile.symbol}:past",
+            min(AGGS_MAX, changes_max // 8),  # of many instruments fewer, as of their changes
         )
         self.truth = Truth(profile, FIRST_ID, changes_max)
         self.truth.note(FIRST_ID, self.book.changes)
@@ -162,10 +163,19 @@ class Market:
 
     def book_at(self, symbol: str, said_id: int) -> TrueBook:
         """The full book at an id as the venue said it, before or after whatever restart. Raises LookupError."""
+        return self._listings[symbol].truth.book_at(self._own_id(symbol, said_id))
+
+    def best_at(
+        self, symbol: str, said_id: int, count: int
+    ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The best `count` levels of each side, (ticks, steps), at an id as the venue said it. Raises LookupError."""
+        return self._listings[symbol].truth.best_at(self._own_id(symbol, said_id), count)
+
+    def _own_id(self, symbol: str, said_id: int) -> int:
         era = (FIRST_ID - said_id + _ERA_IDS // 2 - 1) // _ERA_IDS
         if not 0 <= era < len(self._eras):
             raise LookupError(f"{symbol}: id {said_id} was never said")
-        return self._listings[symbol].truth.book_at(said_id + self._eras[era])
+        return said_id + self._eras[era]
 
     def tape(self, symbol: str) -> Tape:
         """What a symbol has traded. KeyError for an unknown symbol."""
@@ -193,6 +203,11 @@ class Market:
         )
 
     # ---- what happens to a venue
+
+    def set_rate(self, rate: float) -> None:
+        """From the next event of each instrument on, `rate` (above 0) events/s."""
+        for listing in self._listings.values():
+            listing.flow.rate = rate
 
     def restart_ids(self) -> None:
         """The venue's update ids start over, below all that were ever said; books and trades go on."""

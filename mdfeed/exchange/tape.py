@@ -15,7 +15,7 @@ from typing import NamedTuple
 MINUTE_MS = 60_000
 DAY_MINUTES = 1440
 AGG_WINDOW_MS = 100  # fills of one price and one taking side within 100 ms are one aggregate trade
-_AGGS_MAX = 20_000
+AGGS_MAX = 20_000
 _ROWS_MAX = 1500  # minutes kept: what one klines answer may ask for
 _ROW = 10  # ints a minute: open time, open, high, low, close, qty, quote, trades, taker buy qty, taker buy quote
 
@@ -61,15 +61,24 @@ class Day(NamedTuple):
 
 
 class Tape:
-    """Everything one instrument has traded, bounded: 20,000 aggregate trades, 1,500 minutes.
+    """Everything one instrument has traded, bounded: `aggs_max` aggregate trades, 1,500 minutes.
 
     `past_seed` gives it a made-up day before its start, so that the 24 h figures are full from the first second;
     None (playback) starts it empty. The past is made when first asked for.
     """
 
-    def __init__(self, price: int, qty: int, start_ms: int, first_trade: int, first_agg: int, past_seed: str | None):
+    def __init__(
+        self,
+        price: int,
+        qty: int,
+        start_ms: int,
+        first_trade: int,
+        first_agg: int,
+        past_seed: str | None,
+        aggs_max: int = AGGS_MAX,
+    ):
         self.next_trade = first_trade
-        self.aggs: deque[AggTrade] = deque(maxlen=_AGGS_MAX)
+        self.aggs: deque[AggTrade] = deque(maxlen=aggs_max)
         self.last_price = price
         self.last_qty = qty
         self._start_ms = start_ms - start_ms % MINUTE_MS
@@ -128,6 +137,11 @@ class Tape:
     @property
     def is_agg_open(self) -> bool:
         return self._pending is not None
+
+    def agg(self, agg_id: int) -> AggTrade | None:
+        """A closed aggregate trade of the market's own (their ids have no holes); None when it is not known (any more)."""
+        place = agg_id - self.aggs[0].agg_id if self.aggs else -1
+        return self.aggs[place] if 0 <= place < len(self.aggs) else None
 
     def aggs_from(self, from_id: int | None, start_ms: int | None, end_ms: int | None, limit: int) -> list[AggTrade]:
         """Closed aggregate trades, ascending: from an id, or within times, else the newest `limit`."""

@@ -8,13 +8,14 @@ chunk goes first. It refuses to know orders and trades: it is told what each lev
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
 
 from mdfeed.exchange.profiles import Profile
 
 CHUNK_CHANGES = 8192
+_READERS_MAX = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,38 @@ class _Chunk:
         self.changes = array("q")
 
 
+class _Reader:
+    """The book at a place in a chunk's log, with its prices in order; it only goes forward."""
+
+    __slots__ = ("chunk", "ordered", "place", "sides")
+
+    def __init__(self, chunk: _Chunk) -> None:
+        self.chunk = chunk
+        self.place = 0
+        self.sides = (chunk.bids.copy(), chunk.asks.copy())
+        self.ordered = (sorted(chunk.bids), sorted(chunk.asks))
+
+    @property
+    def last_id(self) -> int:
+        return self.chunk.changes[self.place - 3] if self.place else self.chunk.first_id
+
+    def advance(self, update_id: int) -> None:
+        """Take all changes up to and with `update_id`."""
+        log, place = self.chunk.changes, self.place
+        while place < len(log) and log[place] <= update_id:
+            signed, qty = log[place + 1], log[place + 2]
+            side, price = (1, signed) if signed > 0 else (0, -signed)
+            book, prices = self.sides[side], self.ordered[side]
+            if qty:
+                if price not in book:
+                    insort(prices, price)
+                book[price] = qty
+            elif book.pop(price, None) is not None:
+                del prices[bisect_left(prices, price)]
+            place += 3
+        self.place = place
+
+
 class Truth:
     """What the book was. Write with `note` (ids ascending, all changes of an id together), ask with `book_at`."""
 
@@ -64,8 +97,9 @@ class Truth:
         self._asks: dict[int, int] = {}
         self._chunks: deque[_Chunk] = deque([_Chunk(first_id, {}, {})])
         self._chunks_max = max(2, changes_max // CHUNK_CHANGES)
-        # Where the last question ended, so that ascending questions replay each change once.
-        self._cursor: tuple[_Chunk, int, dict[int, int], dict[int, int]] | None = None
+        # Where the last questions ended, so that ascending questions replay each change once. Several askers (of
+        # books, of tops that are ahead of them) go forward side by side; the one that was used last stands last.
+        self._readers: list[_Reader] = []
 
     @property
     def first_id(self) -> int:
@@ -93,7 +127,7 @@ class Truth:
     def rescale_prices(self, factor: int, profile: Profile) -> None:
         """A tick is `factor` times smaller: the past is told in the new one."""
         self.profile = profile
-        self._cursor = None
+        self._readers.clear()
         self._bids = {price * factor: qty for price, qty in self._bids.items()}
         self._asks = {price * factor: qty for price, qty in self._asks.items()}
         for chunk in self._chunks:
@@ -108,26 +142,36 @@ class Truth:
 
         Raises LookupError for an id that is no longer, or not yet, known.
         """
-        if not self.first_id <= update_id <= self.last_id:
-            raise LookupError(f"{self.profile.symbol}: id {update_id} is outside {self.first_id}..{self.last_id}")
-        chunk, place, bids, asks = self._start(update_id)
-        log = chunk.changes
-        while place < len(log) and log[place] <= update_id:
-            signed, qty = log[place + 1], log[place + 2]
-            book, price = (asks, signed) if signed > 0 else (bids, -signed)
-            if qty:
-                book[price] = qty
-            else:
-                book.pop(price, None)
-            place += 3
-        self._cursor = (chunk, place, bids, asks)
+        bids, asks = self._read(update_id).sides
         return TrueBook(self.profile, update_id, bids.copy(), asks.copy())
 
-    def _start(self, update_id: int) -> tuple[_Chunk, int, dict[int, int], dict[int, int]]:
-        index = bisect_right(self._chunks, update_id, key=lambda chunk: chunk.first_id) - 1
-        chunk = self._chunks[index]
-        if self._cursor is not None:
-            at, place = self._cursor[:2]
-            if at is chunk and (place == 0 or at.changes[place - 3] <= update_id):
-                return self._cursor
-        return chunk, 0, chunk.bids.copy(), chunk.asks.copy()
+    def best_at(self, update_id: int, count: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The best `count` (price in ticks, qty in steps) of bids and of asks at an id, best first.
+
+        Raises LookupError as `book_at`, and costs far less.
+        """
+        reader = self._read(update_id)
+        (bids, asks), (bid_prices, ask_prices) = reader.sides, reader.ordered
+        return (
+            [(price, bids[price]) for price in bid_prices[: -count - 1 : -1]],
+            [(price, asks[price]) for price in ask_prices[:count]],
+        )
+
+    def _read(self, update_id: int) -> _Reader:
+        if not self.first_id <= update_id <= self.last_id:
+            raise LookupError(f"{self.profile.symbol}: id {update_id} is outside {self.first_id}..{self.last_id}")
+        chunk = self._chunks[bisect_right(self._chunks, update_id, key=lambda chunk: chunk.first_id) - 1]
+        readers = self._readers
+        found = None
+        for reader in readers:
+            if reader.chunk is chunk and reader.last_id <= update_id and (not found or reader.place > found.place):
+                found = reader
+        if found is not None:
+            readers.remove(found)
+        else:
+            found = _Reader(chunk)
+            if len(readers) >= _READERS_MAX:
+                del readers[0]
+        readers.append(found)
+        found.advance(update_id)
+        return found

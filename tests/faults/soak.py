@@ -1,65 +1,87 @@
-"""Hours of faults on virtual time: `python -m tests.faults.soak --hours 10 --symbols 100 --lines 2`.
+"""Hours of faults on virtual time: `python -m tests.faults.soak --hours 10 --symbols 104`.
 
-One world, one fault after the other, drawn by chance from the whole matrix; every published book is compared. Says
-what was compared every ten minutes of virtual time, with memory and file descriptors, and at the end.
+One fault after the other, drawn by chance from the whole matrix; everything that is published is compared. A world
+with one line and one with two share the hours, each in a process of its own. Every ten minutes of virtual time a line
+says what was compared, with memory and file descriptors; the last line has the sums. Ends with 1 at the first thing
+that is wrong, that does not heal in time, or when memory or file descriptors grow.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import multiprocessing
 import random
-import resource
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from mdfeed.exchange.market import START_NS
 from mdfeed.exchange.profiles import symbol_names
+from tests.faults.growth import Growth
 from tests.faults.trial import Figures, draw_case, finish, inflict, settle
 from tests.faults.world import FaultWorld
 from tests.virtual import S
 
-
-def resident_mib() -> float:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize() / 2**20
+TOLD_S = 600.0
+CALM_RATE = 4.0  # orders a second and symbol between the faults
 
 
-def run(hours: float, count: int, lines: int, seed: int, rate: float, pause_s: float) -> Figures:
-    """`pause_s` of quiet between two faults, so that the venue's weight is not what is measured."""
-    draw = random.Random(seed)
+def run(lines: int, *, hours: float, count: int, seed: int, rate: float, pause_s: float) -> Figures:
+    """`pause_s` of calm between two faults, so that the venue's weight is not what is measured."""
+    draw = random.Random(f"{seed}:{lines}")
     figures = Figures()
     symbols = symbol_names(count)
     world = FaultWorld(symbols, lines=lines, seed=seed, rate=rate, levels=150, snapshot_limit=100)
     settle(world)
+    growth = Growth()
     began_s, told_s = time.monotonic(), 0.0
     while (virtual_s := (world.now_ns - START_NS) / S) < hours * 3600:
+        world.market.set_rate(rate)
         inflict(world, draw_case(draw), draw.choice(symbols), figures)
+        world.market.set_rate(min(rate, CALM_RATE))
         world.run(pause_s)
         world.feed.publisher.events.clear()
-        if virtual_s - told_s >= 600:
+        growth.look(virtual_s / (hours * 3600))
+        if virtual_s - told_s >= TOLD_S:
             told_s = virtual_s
-            fds = len(os.listdir("/proc/self/fd"))
             print(
-                f"{virtual_s / 3600:.2f} h in {time.monotonic() - began_s:.0f} s: {figures.faults} faults, "
-                f"{world.books_compared:,} books, {resident_mib():.0f} MiB, {fds} fds, "
-                f"worst {figures.worst_heal_s:.2f} s ({figures.slowest})",
+                f"{lines} line{'s' * (lines > 1)}: {virtual_s / 3600:.2f} h in {time.monotonic() - began_s:.0f} s: "
+                f"{figures.faults} faults, {world.comparer.books:,} books and tops, {growth}, "
+                f"worst heal {figures.worst_heal_s:.2f} s ({figures.slowest})",
                 flush=True,
             )
     finish(world, figures)
+    figures.grown = growth.verdict()
     return figures
 
 
-def main() -> None:
+def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--hours", type=float, default=10.0, help="of virtual time")
-    options.add_argument("--symbols", type=int, default=100)
-    options.add_argument("--lines", type=int, default=2)
+    options.add_argument("--hours", type=float, default=10.0, help="of virtual time, over all worlds")
+    options.add_argument("--symbols", type=int, default=104)
+    options.add_argument("--lines", choices=("1", "2", "both"), default="both", help="redundant lines of a world")
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--rate", type=float, default=20.0, help="orders a second and symbol")
+    options.add_argument("--rate", type=float, default=20.0, help="orders a second and symbol while faults act")
     options.add_argument("--pause", type=float, default=10.0, help="seconds between two faults")
     given = options.parse_args()
-    print(run(given.hours, given.symbols, given.lines, given.seed, given.rate, given.pause))
+    worlds = [1, 2] if given.lines == "both" else [int(given.lines)]
+    one = partial(
+        run,
+        hours=given.hours / len(worlds),
+        count=given.symbols,
+        seed=given.seed,
+        rate=given.rate,
+        pause_s=given.pause,
+    )
+    with ProcessPoolExecutor(len(worlds), mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(one, worlds))
+    for lines, figures in zip(worlds, found, strict=True):
+        print(f"soak, {lines} line{'s' * (lines > 1)}: {figures}; {figures.grown or 'memory and descriptors are flat'}")
+    total = Figures.sum(found)
+    print(f"soak, {given.hours:g} h: {total}")
+    return 1 if any(figures.grown for figures in found) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

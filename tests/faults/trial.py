@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from mdfeed.exchange.garbling import Meaning
 from mdfeed.exchange.script import Fault
 from mdfeed.exchange.spec import parse
 from tests.faults.matrix import CASES, Case
@@ -23,24 +25,41 @@ class Figures:
     frames: int = 0
     books: int = 0
     levels: int = 0
+    thin: int = 0
     trades: int = 0
+    filled: int = 0
     holes: int = 0
     worst_heal_s: float = 0.0
     worst_wait_s: float = 0.0
     slowest: str = ""
-    heals: list[float] = field(default_factory=list)
+    grown: str = ""  # what of the process did, if anything
+
+    @classmethod
+    def sum(cls, parts: Iterable[Figures]) -> Figures:
+        """Of several worlds."""
+        total = cls()
+        for part in parts:
+            for name in ("faults", "frames", "books", "levels", "thin", "trades", "filled", "holes"):
+                setattr(total, name, getattr(total, name) + getattr(part, name))
+            total.worst_wait_s = max(total.worst_wait_s, part.worst_wait_s)
+            if part.worst_heal_s >= total.worst_heal_s:
+                total.worst_heal_s, total.slowest = part.worst_heal_s, part.slowest
+        return total
 
     def take(self, world: FaultWorld) -> None:
         self.frames += world.frames()
-        self.books += world.books_compared
-        self.levels += world.levels_compared
-        self.trades += world.trades_published
-        self.holes += world.trades_missing()
+        self.books += world.comparer.books
+        self.levels += world.comparer.levels
+        self.thin += world.comparer.thin
+        self.trades += world.comparer.trades
+        self.filled += world.backfill.filled
+        self.holes += world.comparer.trades_missing()
 
     def __str__(self) -> str:
         return (
-            f"{self.faults} faults, {self.frames:,} frames, {self.books:,} books compared on {self.levels:,} levels, "
-            f"none wrong; {self.trades:,} trades, none twice, {self.holes} lost to faults and counted; longest from "
+            f"{self.faults} faults, {self.frames:,} frames, {self.books:,} books and tops compared on {self.levels:,} "
+            f"levels ({self.thin:,} times fewer than there are), none wrong; {self.trades:,} trades, none twice, "
+            f"{self.filled:,} asked for anew, {self.holes:,} lost to faults and counted; longest from "
             f"first attempt to proof {self.worst_heal_s:.2f} s ({self.slowest}), longest until that attempt "
             f"{self.worst_wait_s:.1f} s"
         )
@@ -54,6 +73,9 @@ def inflict(world: FaultWorld, case: Case, symbol: str, figures: Figures) -> dic
     """Let one fault happen and heal. Returns the states that books were in when it ended."""
     lost = case.symbol_lost.format(SYM=symbol)
     faults = faults_of(case, symbol)
+    world.connects.clear()
+    world.requests.clear()
+    world.comparer.is_bbo_foreign = any(isinstance(fault, Meaning) for fault in faults)
     for fault in faults:
         world.script.add(fault)
     world.run(case.lasts_s)
@@ -78,6 +100,7 @@ def inflict(world: FaultWorld, case: Case, symbol: str, figures: Figures) -> dic
         assert waited_s < limit_s, f"{case.name}: still {describe(world, unproved)}"
     for fault in faults:
         world.script.remove(fault)
+    world.comparer.is_bbo_foreign = False
     figures.faults += 1
     judge(world, case, ended_ns, healed, figures)
     return states
@@ -94,7 +117,6 @@ def judge(world: FaultWorld, case: Case, ended_ns: int, healed: dict[str, int], 
             continue  # a later wish: the horizon, say
         took_s = (healed_ns - first_ns) / S
         figures.worst_wait_s = max(figures.worst_wait_s, (first_ns - ended_ns) / S)
-        figures.heals.append(took_s)
         if took_s > figures.worst_heal_s:
             figures.worst_heal_s, figures.slowest = took_s, case.name
         assert took_s <= HEAL_S, (
@@ -119,8 +141,8 @@ def settle(world: FaultWorld, within_s: float = 60.0) -> None:
 
 def finish(world: FaultWorld, figures: Figures) -> None:
     """What must hold at the end of any history."""
-    assert world.trades_twice == 0
-    assert world.trades_missing() == world.trades_counted_missing()
+    assert world.comparer.wrong == []
+    assert world.comparer.trades_missing() == world.trades_counted_missing()
     figures.take(world)
     world.end()
 

@@ -7,16 +7,15 @@ a virtual clock, with the venue's answers in the place of its sockets.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from email.utils import formatdate
-from functools import lru_cache
 
 from mdfeed import venues
+from mdfeed._clock import SlewedClock
+from mdfeed.backfill import Backfill
 from mdfeed.exchange.faults import Asked
 from mdfeed.exchange.market import START_NS
 from mdfeed.exchange.profiles import Profile, profile_for
@@ -36,7 +35,7 @@ class VirtualRest(Rest):
     """Rest with the venue's desk in the place of its sockets."""
 
     def __init__(self, world: FaultWorld) -> None:
-        super().__init__("http://venue.invalid", now_ns=lambda: world.now_ns + world.skew_ns)
+        super().__init__("http://venue.invalid", now_ns=lambda: world.ours(world.now_ns))
         self._world = world
 
     async def _exchange(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -55,34 +54,43 @@ class VirtualRest(Rest):
 
 
 class FaultWorld(World):
-    """`script` holds the faults. Every published book is compared; `counts` says what was."""
+    """`script` holds the faults. Everything that is published is compared; `comparer` says what was."""
 
     def __init__(self, symbols: Sequence[str], *, lines: int = 1, seed: int = 1, **options: object) -> None:
         self.script = Script()
         self.connects: list[tuple[int, int]] = []  # (time, line) of accepted connections
         self.requests: dict[str, list[int]] = defaultdict(list)  # symbol -> times of its snapshot requests
+        self.wall_ahead_ns = 0  # of this machine's clock against the venue's: it may be set at any moment
+        self._clock = SlewedClock(START_NS, START_NS)
+        self._next_look_ns = 0
         self._draw = random.Random(f"{seed}:lines")
         profiles = [busy(symbol) for symbol in symbols]
         super().__init__(symbols, lines=lines, seed=seed, seam=self.script, profiles=profiles, **options)
+        self.trade_ids = {}
+        self.step_ns = 20 * MS
         self._line_count = lines
         self.loop = VirtualLoop()
         self.desk = Desk(self.market, lambda: self.now_ns, Scales())
         self.rest = VirtualRest(self)
         venue = venues.get("binance-usdm")
         self.snapshots = Snapshots(
-            self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.now_ns + self.skew_ns
+            self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.ours(self.now_ns)
         )
-        self.serving = self.loop.create_task(self.snapshots.run())
-        self.trades_published = 0
-        self.trades_twice = 0
-        self._trades_seen: dict[str, set[int]] = {symbol: set() for symbol in symbols}
-        self.trade_ids = {}
+        self.backfill = Backfill(
+            self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.ours(self.now_ns)
+        )
+        self.serving = [self.loop.create_task(part.run()) for part in (self.snapshots, self.backfill)]
 
     def end(self) -> None:
         """Nothing of the event loop stays behind."""
-        self.serving.cancel()
+        for task in self.serving:
+            task.cancel()
         self.loop.advance(self.loop.time() + 0.001)
         self.loop.close()
+
+    def ours(self, time_ns: int) -> int:
+        """What the Service hands in: time that follows this machine's clock, on a steady one."""
+        return self._clock.now_ns(time_ns)
 
     # ---- lines that come back
 
@@ -109,57 +117,27 @@ class FaultWorld(World):
     # ---- the governor's turn
 
     def note_request(self, path: str) -> None:
-        symbol = path.partition("symbol=")[2].partition("&")[0]
-        self.requests[symbol].append(self.now_ns)
+        if "/depth?" in path:
+            self.requests[path.partition("symbol=")[2].partition("&")[0]].append(self.now_ns)
 
     def _work(self, now_ns: int) -> None:
         if now_ns >= self._next_tick_ns:
             self._next_tick_ns = now_ns + 250 * MS
-            self.feed.tick(now_ns + self.skew_ns)
+            self.feed.tick(self.ours(now_ns))
+        if now_ns >= self._next_look_ns:
+            self._next_look_ns = now_ns + S
+            self._clock.follow(now_ns + self.wall_ahead_ns, now_ns)
         self.loop.advance((now_ns - START_NS) / 1e9)
-        if self.serving.done():
-            self.serving.result()
+        for task in self.serving:
+            if task.done():
+                task.result()
 
     # ---- what was published
 
     def check(self) -> None:
+        comparer = self.comparer
         for kind, symbol, payload in self.collector.take():
-            if kind == "orderbook":
-                self._compare(symbol, json.loads(payload, parse_float=str, parse_int=str))
-            elif kind == "trades":
-                self._note_trade(symbol, json.loads(payload)["trade_id"])
-
-    def _compare(self, symbol: str, book: dict) -> None:
-        truth = self.market.book_at(symbol, int(book["last_update_id"]))
-        self.books_compared += 1
-        profile = truth.profile
-        tick, digits, step, qty_digits = (
-            profile.tick_units,
-            profile.price_digits,
-            profile.step_units,
-            profile.qty_digits,
-        )
-        for side, own in (("bids", truth.bids), ("asks", truth.asks)):
-            # Payloads ascend by price on both sides.
-            shown = list(book[side].items())
-            prices = sorted(own, reverse=side == "bids")[: len(shown)]
-            if side == "bids":
-                prices.reverse()
-            exact = [
-                (plain_units(price * tick, digits), plain_units(own[price] * step, qty_digits)) for price in prices
-            ]
-            assert shown == exact, f"{symbol} {side} at {book['last_update_id']}"
-            self.levels_compared += len(shown)
-
-    def _note_trade(self, symbol: str, trade_id: int) -> None:
-        self.trades_published += 1
-        seen = self._trades_seen[symbol]
-        self.trades_twice += trade_id in seen
-        seen.add(trade_id)
-
-    def trades_missing(self) -> int:
-        """Aggregate trades between the first and the last published one of a symbol that were not published."""
-        return sum(max(seen) - min(seen) + 1 - len(seen) for seen in self._trades_seen.values() if seen)
+            assert comparer.take(kind, symbol, payload), comparer.wrong
 
     def trades_counted_missing(self) -> int:
         """What the heart says of it."""
@@ -178,10 +156,3 @@ class FaultWorld(World):
 def busy(symbol: str) -> Profile:
     """An instrument whose top changes several times a second at modest rates: a proof needs a bookTicker."""
     return replace(profile_for(symbol), reach_ticks=1.5)
-
-
-@lru_cache(maxsize=500_000)
-def plain_units(units: int, digits: int) -> str:
-    """`units` * 10**-digits as payloads write it: no trailing zeros, one fraction digit at least."""
-    text = format(Decimal(units).scaleb(-digits).normalize(), "f")
-    return text if "." in text else text + ".0"

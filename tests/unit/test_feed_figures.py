@@ -19,12 +19,17 @@ def ticker_frame(world, volume, quote_volume, close_ns, symbol="BTCUSDT"):
 
 
 def last_market_data(world):
-    world.collector.take()
     seen = []
-    world.check = lambda: seen.extend(world.collector.take())
+
+    def look():
+        payloads = world.collector.take()
+        assert all([world.comparer.take(*each) for each in payloads]), world.comparer.wrong
+        seen.extend(payload for kind, _, payload in payloads if kind == "market_data")
+
+    world.check = look
     world.run(1)
     del world.check
-    return json.loads([payload for kind, _, payload in seen if kind == "market_data"][-1])
+    return json.loads(seen[-1])
 
 
 def test_24_h_figures_are_null_until_known_then_the_venues_then_ours():

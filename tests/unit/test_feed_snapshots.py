@@ -7,6 +7,10 @@ from decimal import Decimal
 
 import pytest
 
+from mdfeed import venues
+from mdfeed._encode import Collector
+from mdfeed._feed import Feed
+from mdfeed.exchange.market import START_NS
 from tests.virtual import MS, S, World
 
 
@@ -98,7 +102,7 @@ def test_partial_depth_seats_a_book_that_nothing_else_can():
     assert (track.state, track.reason, track.source) == ("PROVED", "book_ticker_depth20", "depth20")
     assert track.resyncs == {}
     assert world.books_compared > 250
-    assert world.levels_compared > 0.97 * 40 * world.books_compared, "close to 20 levels a side all the time"
+    assert world.comparer.levels > 0.97 * 80 * world.books_compared, "close to 20 levels a side all the time"
     assert world.proof()["mismatch"] == 0
     # The sources above come back.
     world.is_fetching = True
@@ -210,3 +214,72 @@ def test_what_led_to_a_contradicted_book_is_testified():
     last_id, bids, asks = testimony.book
     assert last_id >= testimony.mismatch[0]
     assert len(bids) == len(asks) == 50
+
+
+class Hand:
+    """A feed of one symbol, fed by hand: what it publishes as market data, and its track."""
+
+    def __init__(self) -> None:
+        self.collector = Collector(outputs=("market_data", "orderbook"))
+        self.feed = Feed(venues.get("binance-usdm"), outboxes=[self.collector], depth=2)
+        self.track = self.feed.add("BTCUSDT")
+        self.line = self.feed.open_line("one", ["btcusdt@depth"], 0)
+        self.last_id = 10
+
+    def diff(self, at_s: float, bids=(), asks=()) -> list[str]:
+        """The kinds of what was published for it."""
+        self.collector.take()
+        row = {"e": "depthUpdate", "E": 1, "T": 1, "s": "BTCUSDT", "U": self.last_id + 1, "u": self.last_id + 2,
+               "pu": self.last_id, "b": bids, "a": asks}  # fmt: skip
+        self.last_id += 2
+        self.feed.receive(
+            self.line, json.dumps({"stream": "btcusdt@depth", "data": row}).encode(), START_NS + round(at_s * S)
+        )
+        return [kind for kind, _, _ in self.collector.take()]
+
+    def snapshot(self, at_s: float, bids, asks, limit: int) -> str:
+        body = json.dumps({"lastUpdateId": self.last_id, "bids": bids, "asks": asks}).encode()
+        now_ns = START_NS + round(at_s * S)
+        self.feed.snapshot_requested("BTCUSDT", now_ns)
+        return self.feed.snapshot("BTCUSDT", "rest", limit, body, now_ns)
+
+    def tick(self, at_s: float) -> list[tuple[str, int]]:
+        """(reason, priority) of the snapshots that are wanted then."""
+        self.feed.tick(START_NS + round(at_s * S))
+        return [(want.reason, want.priority) for want in self.feed.wanted(START_NS + round(at_s * S))]
+
+
+def test_a_top_beyond_what_a_snapshot_has_shown_is_not_published():
+    """Every ask that the snapshot has shown is taken: 13 is there by a diff, and better ones may be, unseen."""
+    hand = Hand()
+    hand.diff(0)
+    assert hand.snapshot(0.1, [["9", "1"], ["8", "1"]], [["10", "1"], ["11", "1"]], 2) == "joined"
+    assert hand.diff(0.2, bids=[["9", "2"]]) == ["market_data", "orderbook"]
+    assert hand.diff(0.3, asks=[["10", "0"], ["11", "0"], ["13", "1"]]) == []
+    assert hand.track.book.best_ask == (Decimal(13), Decimal(1))
+    assert hand.track.state == "LIVE"
+    assert hand.tick(0.4) == [("horizon", 0)]
+    # Short of a snapshot it says so, and goes on applying.
+    hand.tick(1.5)
+    assert (hand.track.state, hand.track.reason) == ("STALE", "horizon")
+    assert hand.diff(1.6, bids=[["9", "3"]]) == []
+    assert hand.track.book.last_id == hand.last_id
+    assert hand.tick(1.7) == [("horizon", 0)]
+    # A better ask than the book's best was there all the time.
+    asks = [["12", "1"], ["13", "1"]]
+    assert hand.snapshot(1.8, [["9", "3"], ["8", "1"]], asks, 2) == "swapped"
+    assert [kind for kind, _, _ in hand.collector.take()] == ["market_data", "orderbook"]
+    assert (hand.track.state, hand.track.reason) == ("LIVE", "resumed")
+    assert hand.track.book.best_ask == (Decimal(12), Decimal(1))
+    assert hand.track.resyncs == {}
+
+
+def test_a_market_that_comes_back_into_sight_is_published_again():
+    hand = Hand()
+    hand.diff(0)
+    hand.snapshot(0.1, [["9", "1"], ["8", "1"]], [["10", "1"], ["11", "1"]], 2)
+    assert hand.diff(0.2, bids=[["9", "0"], ["8", "0"], ["6", "1"]]) == []
+    hand.tick(1.5)
+    assert hand.track.state == "STALE"
+    assert hand.diff(1.6, bids=[["8", "4"]]) == ["market_data", "orderbook"]
+    assert (hand.track.state, hand.track.reason) == ("LIVE", "resumed")

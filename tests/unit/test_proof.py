@@ -48,6 +48,7 @@ def test_a_blown_fuse_does_not_keep_books_from_being_proved():
         return ((0, json.dumps(message).encode()),)
 
     world.spoil = another_meaning
+    world.comparer.is_bbo_foreign = True
     world.run(10)
     assert world.feed.fuse.is_blown
     assert not any(track.state == "PROVED" for track in world.feed.tracks.values())
