@@ -14,6 +14,7 @@ cdef class Seat(Trust):
     cdef Source _shadow_source
     cdef int64_t _seated_ns                 # when a snapshot took over last
     cdef bint _has_diffs
+    cdef bint _is_depth_silent              # not told yet: no diffs, though something shows that there are some
     cdef bint _is_lineless                  # the last line that carried the diffs is gone
     cdef bint _is_shadowing                 # diffs are also held, for a shadow that was asked for
     cdef bint _is_in_flight

@@ -236,6 +236,7 @@ cdef class Seat(Trust):
         if not is_asked:
             return "old"        # answered by a frame meanwhile; and it is nothing to replace a deeper book by
         if last_id != self.book.last_id:
+            self._is_depth_silent = strcmp(self._reason, b"silent") == 0
             self.suspect(self._reason, now_ns, False)
             return "resync"
         self.last_frame_ns = now_ns

@@ -8,7 +8,6 @@ from mdfeed._types cimport *
 
 cdef class Track(Seat):
     cdef readonly Slots slots               # what each line has brought
-    cdef bint _is_depth_silent              # not told yet: no diffs, though bookTicker shows that there are some
     cdef int64_t _newest_id                 # of the diff that came last, whatever became of it; 0: no line has any
     cdef readonly int64_t stale
     cdef readonly int64_t gaps

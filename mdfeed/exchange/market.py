@@ -82,6 +82,7 @@ class Listing:
         self.aggs: list[TradeVoice] = []
         self.forced: list[ForceVoice] = []
         self.is_listed = True
+        self.is_halted = False
 
     def voices(self, voice: Voice) -> list[Voice] | None:
         """The list that `voice` is told of changes through; None for one that speaks by the clock alone."""
@@ -220,6 +221,10 @@ class Market:
         voices = [voice for voice in self._voices.values() if voice.channel.symbol == symbol]
         self._listings[symbol].refine(voices)
 
+    def halt(self, symbol: str, is_halted: bool) -> None:
+        """The symbol trades no more for now: its book stands, and REST shows it."""
+        self._listings[symbol].is_halted = is_halted
+
     def delist(self, symbol: str) -> None:
         """The symbol trades no more, and REST knows it no more."""
         self._listings[symbol].is_listed = False
@@ -320,6 +325,9 @@ class Market:
 
     def _act(self, listing: Listing, now_ns: int) -> None:
         if not listing.is_listed:
+            return
+        if listing.is_halted:
+            self._push(now_ns + listing.flow.gap_ns(), _ACT, listing)
             return
         self.events += 1
         side, fills = listing.flow.act(listing.book)

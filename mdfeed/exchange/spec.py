@@ -45,6 +45,7 @@ FAULTS: dict[str, Callable[..., Fault]] = {
     "restart": upsets.Restart,
     "finer": upsets.Finer,
     "delist": upsets.Delist,
+    "halt": upsets.Halt,
     "far": upsets.Far,
 }
 _HIDDEN = frozenset({"self", "window", "upgrades"})

@@ -63,6 +63,22 @@ class Delist(Upset):
         market.delist(symbol)
 
 
+class Halt(Upset):
+    """Symbols stand still while it lasts, as contracts do that are halted or whose session is closed."""
+
+    def __init__(self, **window: Any) -> None:
+        super().__init__(**{"for_s": None, **window})
+
+    def upset(self, market: Market, symbol: str) -> None:
+        market.halt(symbol, True)
+
+    def end(self, source: object) -> None:
+        if isinstance(source, Market):
+            for symbol in source.symbols:
+                if fnmatchcase(symbol, self._symbol):
+                    source.halt(symbol, False)
+
+
 class Far(Upset):
     """Orders at the lowest price there is and at 1,000 times the market's."""
 

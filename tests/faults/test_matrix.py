@@ -101,3 +101,33 @@ def test_silent_diffs_are_noticed_while_the_ticker_lives():
     }, "the lines are to be replaced"
     world.spoil = untouched
     settle(world, 10)
+
+
+def test_a_halted_contract_is_quiet_over_a_lost_line_too():
+    world = FaultWorld(FEW, seed=7, rate=30.0, levels=150, snapshot_limit=100)
+    settle(world)
+    track = world.feed.tracks["ETHUSDT"]
+    world.market.halt("ETHUSDT", True)
+    world.run(10)
+    assert (track.state, track.reason) == ("LIVE", "quiet")
+    world.lose(0)
+    world.run(12)
+    assert (track.state, track.reason) == ("LIVE", "quiet")
+    world.market.halt("ETHUSDT", False)
+    settle(world, 5)
+    assert track.resyncs == {}
+    finish(world, TOTAL)
+
+
+def test_a_symbol_that_a_new_line_does_not_bring_is_found_out():
+    """Not quiet but deaf: its book goes on at the venue. The line is to be replaced."""
+    world = FaultWorld(FEW, seed=8, rate=30.0, levels=150, snapshot_limit=100)
+    settle(world)
+    world.lose(0)
+    world.spoil = lambda line, time_ns, stream, frame: () if stream.startswith("ethusdt@") else ((0, frame),)
+    world.run(12)
+    assert world.feed.tracks["ETHUSDT"].resyncs.get("silent", 0) >= 1
+    assert ("ETHUSDT", "depthUpdate") in {(alarm.symbol, alarm.kind) for alarm in world.feed.alarms(world.now_ns)}
+    world.spoil = untouched
+    settle(world, 10)
+    finish(world, TOTAL)

@@ -121,8 +121,17 @@ def judge(world: FaultWorld, case: Case, ended_ns: int, healed: dict[str, int], 
             figures.worst_heal_s, figures.slowest = took_s, case.name
         assert took_s <= HEAL_S, (
             f"{case.name}: {symbol} took {took_s:.2f} s after the first attempt, {(first_ns - ended_ns) / S:.2f} s "
-            f"after the end; {world.feed.tracks[symbol].resyncs}"
+            f"after the end\n{history(world, symbol, ended_ns)}"
         )
+
+
+def history(world: FaultWorld, symbol: str, ended_ns: int) -> str:
+    """What happened to a symbol, in seconds from a fault's end: for the message of a failure."""
+    ours_ns = world.ours(ended_ns)
+    told = [(at.at_ns - ours_ns, f"{at.kind} {at.detail}") for at in world.feed.publisher.events if at.symbol == symbol]
+    told += [(at_ns - ended_ns, "asks for a snapshot") for at_ns in world.requests[symbol]]
+    told += [(at_ns - ended_ns, f"line {number} is open") for at_ns, number in world.connects]
+    return "\n".join(f"{at_ns / S:9.3f} {what}" for at_ns, what in sorted(told)[-40:])
 
 
 def describe(world: FaultWorld, symbols: set[str]) -> str:

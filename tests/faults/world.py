@@ -64,6 +64,7 @@ class FaultWorld(World):
         self._clock = SlewedClock(START_NS, START_NS)
         self._next_look_ns = 0
         self._draw = random.Random(f"{seed}:lines")
+        random.seed(seed)  # what the product draws, its pauses, comes again with the seed
         profiles = [busy(symbol) for symbol in symbols]
         super().__init__(symbols, lines=lines, seed=seed, seam=self.script, profiles=profiles, **options)
         self.trade_ids = {}
