@@ -59,6 +59,7 @@ class Patience:
     connect_s: float = 10.0
     silence_s: float = 10.0  # no frame of any kind: half-open. A PING of ours goes out after half of it
     stable_s: float = 60.0  # a connection that lasted so long resets the backoff
+    deaf_s: float = 10.0  # a connection that has shown no frame by then is replaced: the wrong route answers nothing
     first_message_s: float = 30.0  # a stream without a frame by then is reported
     overlap_s: float = 10.0  # a successor need not show streams that are quiet for so long
     settle_s: float = 1.0  # the old connection's frames on their way, once the successor carries everything
@@ -99,6 +100,11 @@ class Session:
     def age_s(self) -> float:
         """Seconds since the upgrade, 0 before it."""
         return asyncio.get_running_loop().time() - self.opened_at_s if self.is_open else 0.0
+
+    @property
+    def is_deaf(self) -> bool:
+        """Open for long enough, and no frame has come: the far side may have accepted it and know nothing of it."""
+        return self.line is not None and not self.line.frames and self.age_s >= self._means.patience.deaf_s
 
     def has_seen(self, stream: str) -> bool:
         """Whether a stream has shown a frame on this connection."""

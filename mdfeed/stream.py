@@ -206,7 +206,11 @@ class Stream:
                     return "plan"
                 if session.age_s >= self._max_age_s:
                     return "age"
+                if session.is_deaf:
+                    return "deaf"
                 pause_s = self._max_age_s - session.age_s
+                if session.line is not None and not session.line.frames:
+                    pause_s = min(pause_s, max(self._patience.deaf_s - session.age_s, 0.01))
             elif not session.is_open:
                 pause_s = 0.1  # the upgrade tells nobody
             poked = loop.create_task(self._poked.wait())
