@@ -63,11 +63,11 @@ security-score:  ## what systemd says of the unit's exposure: 1.1 or lower, 0.9 
 	scripts/security-score.sh
 
 soak: .venv/test  ## the fault matrix for 10 simulated hours in process, and an hour over sockets
-	$(BIN)/python -m tests.faults.soak --hours 10
-	$(BIN)/python -m tests.faults.sockets --seconds 3600
+	$(BIN)/python -m tests.faults.soak --hours 10 --lines both
+	$(BIN)/python -m tests.faults.sockets --seconds 3600 --transport both --lines both
 
 chaos: .venv/test  ## kill -9 of Redis and of the daemon, a hundred times each
-	$(BIN)/python -m tests.faults.chaos --times 100
+	$(BIN)/python -m tests.faults.chaos --times 100 --transport both
 
 lint: .venv/lint types  ## ruff, cython-lint, mypy
 	$(BIN)/ruff check .

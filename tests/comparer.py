@@ -27,7 +27,7 @@ Pairs = Sequence[tuple[int, int]]
 
 
 class Texts:
-    """How one instrument's numbers are published: exact, without trailing zeros, or with one fraction digit at least."""
+    """How an instrument's numbers are published: exact, without trailing zeros, or with one fraction digit at least."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -105,6 +105,8 @@ class Comparer:
             "bbo": self._bbo,
             "trades": self._trade,
             "trades_stream": self._entry,
+            "key book": self._rows_of_book,  # what a key holds was published before
+            "key market_data": self._market_data,
         }
 
     @property
@@ -159,18 +161,19 @@ class Comparer:
         )
 
     def _book(self, symbol: str, payload: bytes) -> str:
+        return self._rows_of_book(symbol, payload) or self._sequence("book", symbol, payload)
+
+    def _rows_of_book(self, symbol: str, payload: bytes) -> str:
         _, bids, asks, texts = self._best(symbol, payload)
         bid_rows = ",".join([texts.row(level)[1] for level in bids])
         ask_rows = ",".join([texts.row(level)[1] for level in asks])
         if payload.endswith(f'"bids":[{bid_rows}],"asks":[{ask_rows}]}}'.encode()):
             self.levels += len(bids) + len(asks)
-            what = ""
-        else:
-            said = json.loads(payload)
-            what = self._shown(
-                [*map(tuple, said["bids"])], [*map(tuple, said["asks"])], *self._rows(texts, bids, asks, str)
-            )
-        return what or self._sequence("book", symbol, payload)
+            return ""
+        said = json.loads(payload)
+        return self._shown(
+            [*map(tuple, said["bids"])], [*map(tuple, said["asks"])], *self._rows(texts, bids, asks, str)
+        )
 
     def _market_data(self, symbol: str, payload: bytes) -> str:
         _, bids, asks, texts = self._best(symbol, payload)
@@ -192,9 +195,7 @@ class Comparer:
         found = BBO_ID.search(payload)
         update_id = int(found[1]) if found else -1
         texts = self._texts_of(symbol)
-        bid, ask = (
-            texts.row(side[0])[1] if side else "null" for side in self._market.best_at(symbol, update_id, 1)
-        )
+        bid, ask = (texts.row(side[0])[1] if side else "null" for side in self._market.best_at(symbol, update_id, 1))
         true = f'"update_id":{update_id},"bid":{bid},"ask":{ask},'
         return "" if true.encode() in payload else f"{true} is true"
 

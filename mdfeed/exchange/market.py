@@ -166,9 +166,7 @@ class Market:
         """The full book at an id as the venue said it, before or after whatever restart. Raises LookupError."""
         return self._listings[symbol].truth.book_at(self._own_id(symbol, said_id))
 
-    def best_at(
-        self, symbol: str, said_id: int, count: int
-    ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    def best_at(self, symbol: str, said_id: int, count: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """The best `count` levels of each side, (ticks, steps), at an id as the venue said it. Raises LookupError."""
         return self._listings[symbol].truth.best_at(self._own_id(symbol, said_id), count)
 

@@ -139,7 +139,7 @@ class Tape:
         return self._pending is not None
 
     def agg(self, agg_id: int) -> AggTrade | None:
-        """A closed aggregate trade of the market's own (their ids have no holes); None when it is not known (any more)."""
+        """A closed aggregate trade of the market's own (their ids have no holes); None when it is not known."""
         place = agg_id - self.aggs[0].agg_id if self.aggs else -1
         return self.aggs[place] if 0 <= place < len(self.aggs) else None
 

@@ -13,10 +13,12 @@ import json
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import redis.asyncio as redis
@@ -34,19 +36,22 @@ from tests.integration.daemon import Daemon, serving
 FRESH_S = 1.0
 
 
+@dataclass
 class Figures:
     """Sums, for people."""
 
-    def __init__(self) -> None:
-        self.redis_kills = self.daemon_kills = 0
-        self.worst_redis_s = self.worst_daemon_s = 0.0
-        self.consumer: Consumer | None = None
+    redis_kills: int = 0
+    daemon_kills: int = 0
+    worst_redis_s: float = 0.0
+    worst_daemon_s: float = 0.0
+    consumer: Consumer | None = None
+    transport: str = ""
 
     def __str__(self) -> str:
         return (
-            f"Redis killed {self.redis_kills} times, all keys fresh at most {self.worst_redis_s:.2f} s after it "
-            f"answered; daemon killed {self.daemon_kills} times, all keys fresh at most {self.worst_daemon_s:.2f} s "
-            f"after its books were live; {self.consumer}"
+            f"{self.transport}: Redis killed {self.redis_kills} times, all keys fresh at most {self.worst_redis_s:.2f} "
+            f"s after it answered; daemon killed {self.daemon_kills} times, all keys fresh at most "
+            f"{self.worst_daemon_s:.2f} s after its books were live; {self.consumer}"
         )
 
 
@@ -104,20 +109,31 @@ def children_of(pid: int) -> list[int]:
 
 
 async def run(
-    folder: Path, kills: int, seed: int, *, count: int = 6, slack_s: float = 0.0, is_told: bool = False
+    folder: Path,
+    kills: int,
+    seed: int,
+    *,
+    count: int = 6,
+    transport: str = "picows",
+    lines: int = 1,
+    slack_s: float = 0.0,
+    is_told: bool = False,
 ) -> Figures:
     """`kills` of each. `slack_s` is what a loaded machine may add to the second."""
     draw = random.Random(seed)
     symbols = symbol_names(count)
-    figures = Figures()
+    figures = Figures(transport=transport)
     attempts = Attempts()
     market = Market(symbols, seed=seed, rate=40.0, start_ns=time.time_ns(), levels=150, profiles=map(busy, symbols))
     async with (
         SimulatedExchange(symbols, source=market, seam=Script([attempts])) as exchange,
         EmbeddedRedis(port=0, unix=False) as server,
     ):
-        config = write_config(folder, exchange.port, server.port or 0, symbols)
-        consumer = figures.consumer = Consumer(server.url, market)
+        config = write_config(
+            folder, exchange.port, server.port or 0, symbols, transport=transport, lines={"redundancy": lines}
+        )
+        files = set(folder.iterdir())
+        consumer = figures.consumer = Consumer(server.url, market, symbols)
         consuming = asyncio.create_task(consumer.run())
         before = set(children_of(os.getpid()))
         try:
@@ -137,7 +153,7 @@ async def run(
                             figures.redis_kills += 1
                     assert sockets_of(daemon.process.pid) <= sockets + 2, "sockets leak"
                     await asyncio.sleep(draw.random() * 0.5)
-                    assert consumer.wrong == []
+                    assert consumer.comparer.wrong == []
                     if figures.daemon_kills < kills:
                         daemon.process.send_signal(signal.SIGKILL)
                         await daemon.process.wait()
@@ -149,14 +165,14 @@ async def run(
                     while exchange.links & set(links):
                         await asyncio.sleep(0.02)
                 assert set(children_of(os.getpid())) - before <= {server_guard(server)}, "a process is left"
+                assert set(folder.iterdir()) == files, "a file is left"
                 if is_told and figures.daemon_kills % 10 == 0:
                     print(figures, flush=True)
         finally:
             consuming.cancel()
             with suppress(asyncio.CancelledError):
                 await consuming
-    assert consumer.wrong == []
-    assert consumer.trades_twice == 0
+    assert consumer.comparer.wrong == []
     return figures
 
 
@@ -166,15 +182,43 @@ def server_guard(server: EmbeddedRedis) -> int:
     return int(stat.rpartition(")")[2].split()[1])
 
 
-def main() -> None:
+def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--times", type=int, default=100, help="kills of each")
+    options.add_argument("--times", type=int, default=100, help="kills of each, over all transports")
+    options.add_argument("--transport", choices=("picows", "websockets", "both"), default="both")
+    options.add_argument("--lines", type=int, choices=(1, 2), default=1, help="redundant lines")
+    options.add_argument("--slack", type=float, default=0.0, help="seconds that a loaded machine may add to the one")
     options.add_argument("--symbols", type=int, default=6)
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(asyncio.run(run(Path(folder), given.times, given.seed, count=given.symbols, is_told=True)))
+    transports = ("picows", "websockets") if given.transport == "both" else (given.transport,)
+    found = []
+    for transport in transports:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = asyncio.run(
+                run(
+                    Path(folder),
+                    given.times // len(transports),
+                    given.seed,
+                    count=given.symbols,
+                    transport=transport,
+                    lines=given.lines,
+                    slack_s=given.slack,
+                    is_told=True,
+                )
+            )
+        print(figures, flush=True)
+        found.append(figures)
+    compared = [figures.consumer.comparer for figures in found if figures.consumer is not None]
+    print(
+        f"chaos: Redis killed {sum(one.redis_kills for one in found)} times, the daemon "
+        f"{sum(one.daemon_kills for one in found)} times; {sum(one.books for one in compared):,} books and tops "
+        f"compared on {sum(one.levels for one in compared):,} levels, none wrong; "
+        f"{sum(one.trades for one in compared):,} trades, none twice; keys fresh at most {max(one.worst_redis_s for one in found):.2f} s after Redis answered and "
+        f"{max(one.worst_daemon_s for one in found):.2f} s after the books of a new daemon were live"
+    )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

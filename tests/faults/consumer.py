@@ -1,106 +1,93 @@
-"""A consumer that believes nothing: every published book is compared with the exchange's truth, as it comes."""
+"""A consumer that believes nothing: all that is published is compared with the exchange's truth, as it comes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from mdfeed.exchange.market import Market
-from tests.faults.world import plain_units
+from tests.comparer import Comparer
+
+# The longest first: `mdfeed:trades:` is the stream.
+KINDS = {"mdfeed:book:": "book", "mdfeed:bbo:": "bbo", "orderbook:": "orderbook", "market_data:": "market_data"}
+KINDS |= {"trades:": "trades"}
+KEYS = {"mdfeed:book:": "key book", "market_data:": "key market_data"}
 
 
 class Consumer:
-    """Subscribes by pattern as consumers do and comes back when Redis does. `run` until cancelled.
+    """Subscribes by pattern and follows the streams as consumers do, and comes back when Redis does.
 
-    `wrong` holds what was published and is not the truth; it is to stay empty.
+    `run` until cancelled. `comparer.wrong` is to stay empty.
     """
 
-    def __init__(self, url: str, market: Market) -> None:
-        self.books = 0
-        self.levels = 0
-        self.trades = 0
-        self.trades_twice = 0
+    def __init__(self, url: str, market: Market, symbols: Sequence[str]) -> None:
+        self.comparer = Comparer(market, is_whole=False)
         self.subscriptions = 0
-        self.unknown = 0  # published later than the truth remembers
-        self.wrong: list[str] = []
-        self.states: dict[str, str] = {}
-        self.keys_read = 0
-        self._url, self._market = url, market
-        self._seen: dict[str, set[int]] = {}
-        self.by_channel: Counter[str] = Counter()
+        self._url = url
+        self._symbols = symbols
+        self._entries = {f"mdfeed:trades:{symbol}": "0" for symbol in symbols}
+
+    @property
+    def books(self) -> int:
+        return self.comparer.books
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again(self._listen))
+            group.create_task(self._again(self._follow))
+
+    async def _again(self, do) -> None:
         while True:
             with contextlib.suppress(RedisError, OSError):
-                await self._listen()
+                await do()
             await asyncio.sleep(0.05)
 
     async def _listen(self) -> None:
         async with redis.Redis.from_url(self._url) as client, client.pubsub() as subscriber:
-            await subscriber.psubscribe("orderbook:*", "trades:*", "mdfeed:state:*")
+            await subscriber.psubscribe(*(f"{prefix}*" for prefix in KINDS))
             self.subscriptions += 1
             async for message in subscriber.listen():
                 if message["type"] == "pmessage":
-                    self.take(message["channel"].decode(), message["data"])
+                    prefix, _, symbol = message["channel"].decode().rpartition(":")
+                    self.comparer.take(KINDS[f"{prefix}:"], symbol, message["data"])
 
-    def take(self, channel: str, payload: bytes) -> None:
-        symbol = channel.rpartition(":")[2]
-        self.by_channel[channel] += 1
-        if channel.startswith("orderbook:"):
-            self.compare(symbol, json.loads(payload, parse_float=str, parse_int=str))
-        elif channel.startswith("trades:"):
-            trade_id = json.loads(payload)["trade_id"]
-            seen = self._seen.setdefault(symbol, set())
-            self.trades += 1
-            self.trades_twice += trade_id in seen
-            seen.add(trade_id)
-        else:
-            self.states[symbol] = json.loads(payload)["state"]
+    async def _follow(self) -> None:
+        """The entries of the trade streams."""
+        async with redis.Redis.from_url(self._url) as client:
+            while True:
+                for key, entries in await client.xread(self._entries, count=1000, block=500):
+                    name = key.decode()
+                    for entry_id, fields in entries:
+                        self.comparer.take("trades_stream", name.rpartition(":")[2], fields[b"data"])
+                        self._entries[name] = entry_id.decode()
 
-    def compare(self, symbol: str, book: dict) -> None:
-        try:
-            truth = self._market.book_at(symbol, int(book["last_update_id"]))
-        except LookupError as error:
-            self.wrong.append(str(error))
-            return
-        self.books += 1
-        profile = truth.profile
-        for side, own in (("bids", truth.bids), ("asks", truth.asks)):
-            shown = list(book[side].items())
-            prices = sorted(own, reverse=side == "bids")[: len(shown)]
-            if side == "bids":
-                prices.reverse()
-            exact = [
-                (
-                    plain_units(price * profile.tick_units, profile.price_digits),
-                    plain_units(own[price] * profile.step_units, profile.qty_digits),
-                )
-                for price in prices
-            ]
-            self.levels += len(shown)
-            if shown != exact:
-                self.wrong.append(f"{symbol} {side} at {book['last_update_id']}")
-
-    def trades_missing(self) -> int:
-        """Between the first and the last of each symbol."""
-        return sum(max(seen) - min(seen) + 1 - len(seen) for seen in self._seen.values() if seen)
-
-    async def read_keys(self, symbols: Sequence[str]) -> dict[str, str]:
+    async def read_states(self) -> dict[str, str]:
         """The state that each symbol's key says now; without those that have none, empty while Redis is away."""
         with contextlib.suppress(RedisError, OSError):
             async with redis.Redis.from_url(self._url, socket_timeout=2.0) as client:
-                said = await client.mget([f"mdfeed:state:{symbol}" for symbol in symbols])
-                return {symbol: json.loads(text)["state"] for symbol, text in zip(symbols, said, strict=True) if text}
+                said = await client.mget([f"mdfeed:state:{symbol}" for symbol in self._symbols])
+                named = zip(self._symbols, said, strict=True)
+                return {symbol: json.loads(text)["state"] for symbol, text in named if text}
         return {}
 
+    async def judge_keys(self) -> None:
+        """What the keys hold is true as well."""
+        with contextlib.suppress(RedisError, OSError):
+            async with redis.Redis.from_url(self._url, socket_timeout=2.0) as client:
+                for prefix, kind in KEYS.items():
+                    said = await client.mget([f"{prefix}{symbol}" for symbol in self._symbols])
+                    for symbol, payload in zip(self._symbols, said, strict=True):
+                        if payload is not None:
+                            self.comparer.take(kind, symbol, payload)
+
     def __str__(self) -> str:
+        comparer = self.comparer
         return (
-            f"{self.books:,} books compared on {self.levels:,} levels, {len(self.wrong)} wrong; {self.trades:,} "
-            f"trades, {self.trades_twice} twice"
+            f"{comparer.books:,} books and tops compared on {comparer.levels:,} levels, {len(comparer.wrong)} wrong; "
+            f"{comparer.trades:,} trades, {comparer.trades_missing():,} missing"
         )

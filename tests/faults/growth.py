@@ -12,28 +12,29 @@ ROOM_MIB = 12.0
 ROOM_SHARE = 0.08
 
 
-def resident_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+def resident_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 class Growth:
-    """`look` now and then with the share of the work that is done; `verdict` at the end.
+    """`look` now and then with the share of the work that is done; `verdict` at the end. `pid`: not this process.
 
-    Memory may end `room_mib` above the most that it was when a third of the work was done, and 8 % of it; descriptors
+    Memory may end `room_mib` and 8 % above the most that it was while the first third of the work was done; descriptors
     may not rise at all.
     """
 
-    def __init__(self, room_mib: float = ROOM_MIB) -> None:
+    def __init__(self, *, pid: int | None = None, room_mib: float = ROOM_MIB) -> None:
+        self._pid = pid or os.getpid()
         self.warm_mib = self.mib = 0.0
         self.warm_fds = self.fds = 0
         self._room_mib = room_mib
 
     def look(self, share: float) -> None:
-        self.mib, self.fds = resident_mib(), descriptors()
+        self.mib, self.fds = resident_mib(self._pid), descriptors(self._pid)
         if share <= WARM_SHARE or not self.warm_mib:
             self.warm_mib, self.warm_fds = max(self.warm_mib, self.mib), max(self.warm_fds, self.fds)
 

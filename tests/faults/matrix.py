@@ -52,6 +52,7 @@ CASES = (
     case("reset", "books", "reset", lasts_s=0.1),
     case("resets again and again", "books", "reset:every=700ms", lasts_s=3.0, is_long=True),
     case("serverShutdown", "books", "shutdown:grace=1s", lasts_s=1.0),
+    case("deaf connections", "books", "deaf", "reset", lasts_s=3.0, shows_s=14.0, is_long=True),
     case("no pong", "nothing", "nopong"),
     case("no ping", "nothing", "noping"),
     case("dribble", "nothing", "dribble:piece=1", is_virtual=False),
@@ -77,5 +78,7 @@ CASES = (
     case("venue clock an hour back", "nothing", "skew:by=-3600s"),
     case("venue clock an hour ahead", "nothing", "skew:by=1h"),
     case("bookTicker means another thing", "proof", "meaning", lasts_s=4.0, is_long=True),
+    case("a contract halts", "nothing", "halt:symbol={SYM}", lasts_s=8.0, is_long=True),
+    case("a contract halts and the lines are reset", "books", "halt:symbol={SYM}", "reset", lasts_s=8.0, is_long=True),
     case("a symbol delisted", "books", "delist:symbol={SYM}", lasts_s=0.5, shows_s=15.0, symbol_lost="{SYM}"),
 )

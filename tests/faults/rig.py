@@ -8,20 +8,23 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.exchange.faults import Answer, Asked
+from mdfeed.exchange.garbling import Meaning
 from mdfeed.exchange.market import Market
 from mdfeed.exchange.script import Fault, Script
 from mdfeed.exchange.server import SimulatedExchange
 from tests.faults.consumer import Consumer
 from tests.faults.matrix import Case
+from tests.faults.network import Trouble
 from tests.faults.trial import HEAL_S, faults_of
 from tests.faults.world import busy
 from tests.integration.daemon import Daemon, serving
 from tests.proxy import Proxy
+from tests.wire import certificate
 
 LONGEST_S = 75.0  # a 403 keeps the daemon away for a minute
 
@@ -42,6 +45,10 @@ class Attempts(Fault):
             self.snapshots[asked.path.partition("symbol=")[2].partition("&")[0]].append(now_s)
         return None
 
+    def forget(self) -> None:
+        self.upgrades.clear()
+        self.snapshots.clear()
+
 
 @dataclass
 class Rig:
@@ -51,19 +58,15 @@ class Rig:
     exchange: SimulatedExchange
     script: Script
     attempts: Attempts
-    redis: EmbeddedRedis
-    venue_proxy: Proxy
-    redis_proxy: Proxy
-    config: Path
+    proxies: dict[str, Proxy]  # "venue", "redis"
     consumer: Consumer
     daemon: Daemon
     faults: int = 0
     worst_heal_s: float = 0.0
     slowest: str = ""
-    heals: dict[str, float] = field(default_factory=dict)
 
     async def unproved(self) -> list[str]:
-        states = await self.consumer.read_keys(self.symbols)
+        states = await self.consumer.read_states()
         return [symbol for symbol in self.symbols if states.get(symbol) != "PROVED"]
 
     async def settle(self, within_s: float = 30.0) -> None:
@@ -73,20 +76,26 @@ class Rig:
             assert time.monotonic() < end_s, f"never proved: {unproved}; log: {self.daemon.log[-10:]}"
             await asyncio.sleep(0.1)
 
-    async def inflict(self, case: Case, symbol: str, shows_s: float) -> None:
-        """One fault of the venue, and its healing within 5 s of the first attempt after its end."""
-        faults = faults_of(case, symbol)
+    async def suffer(self, one: Case | Trouble, symbol: str, shows_s: float | None = None) -> None:
+        """One fault, and its healing within 5 s of the first attempt after its end. `shows_s`: how long it may show."""
+        if isinstance(one, Trouble):
+            await one.happen(self.proxies[one.side])
+            await self._heal(one.name, 1.0 if shows_s is None else shows_s)
+            return
+        faults = faults_of(one, symbol)
+        self.consumer.comparer.is_bbo_foreign = any(isinstance(fault, Meaning) for fault in faults)
         for fault in faults:
             self.script.add(fault)
-        await asyncio.sleep(case.lasts_s)
+        await asyncio.sleep(one.lasts_s)
         for fault in faults:
             fault.stop()
-        await self.heal(case.name, shows_s, case.symbol_lost.format(SYM=symbol))
+        await self._heal(one.name, one.shows_s if shows_s is None else shows_s, one.symbol_lost.format(SYM=symbol))
         for fault in faults:
             self.script.remove(fault)
-        assert faults[0].count or case.costs == "nothing", f"{case.name}: nothing happened"
+        self.consumer.comparer.is_bbo_foreign = False
+        assert faults[0].count or one.costs == "nothing", f"{one.name}: nothing happened"
 
-    async def heal(self, name: str, shows_s: float, lost: str = "") -> None:
+    async def _heal(self, name: str, shows_s: float, lost: str = "") -> None:
         """What has ended just now shows for a while, and then all books are proved again."""
         ended_s = time.monotonic()
         healed: dict[str, float] = {}
@@ -111,12 +120,14 @@ class Rig:
             if took_s > self.worst_heal_s:
                 self.worst_heal_s, self.slowest = took_s, name
             assert took_s <= HEAL_S, f"{name}: {symbol} took {took_s:.2f} s; {self.daemon.log[-10:]}"
-        assert self.consumer.wrong == [], name
+        await self.consumer.judge_keys()
+        assert self.consumer.comparer.wrong == [], name
+        self.attempts.forget()
 
     def __str__(self) -> str:
         return (
-            f"{self.faults} faults; {self.consumer}, {self.consumer.trades_missing()} lost to faults; longest from "
-            f"first attempt to proof {self.worst_heal_s:.2f} s ({self.slowest})"
+            f"{self.faults} faults; {self.consumer}; longest from first attempt to proof {self.worst_heal_s:.2f} s "
+            f"({self.slowest})"
         )
 
 
@@ -137,31 +148,60 @@ def write_config(folder: Path, venue_port: int, redis_port: int, symbols: Sequen
 
 
 @asynccontextmanager
-async def rigged(folder: Path, transport: str, symbols: Sequence[str], *, seed: int, rate: float) -> AsyncIterator[Rig]:
-    """Everything started and all books proved; nothing of it stays."""
+async def rigged(
+    folder: Path,
+    transport: str,
+    symbols: Sequence[str],
+    *,
+    seed: int,
+    rate: float,
+    lines: int = 1,
+    is_tls: bool = False,
+    late_s: float = 0.0,
+    **environment: str,
+) -> AsyncIterator[Rig]:
+    """Everything started and all books proved; nothing of it stays.
+
+    The venue speaks TLS with `is_tls`, and comes up `late_s` after the daemon; `environment` is the daemon's.
+    """
     attempts = Attempts()
     script = Script([attempts])
     market = Market(
         symbols, seed=seed, rate=rate, start_ns=time.time_ns(), levels=150, profiles=[busy(name) for name in symbols]
     )
+    context, more = None, {}
+    if is_tls:
+        context, trusted = certificate(folder, "IP:127.0.0.1")
+        environment["SSL_CERT_FILE"] = str(trusted)
     async with (
-        SimulatedExchange(symbols, source=market, seam=script) as exchange,
+        SimulatedExchange(symbols, source=market, seam=script, ssl=context) as exchange,
         EmbeddedRedis(port=0, unix=False) as server,
-        Proxy("127.0.0.1", exchange.port) as venue_proxy,
-        Proxy("127.0.0.1", server.port or 0) as redis_proxy,
+        Proxy("127.0.0.1", exchange.port) as venue,
+        Proxy("127.0.0.1", server.port or 0) as sink,
     ):
-        config = write_config(folder, venue_proxy.port, redis_proxy.port, symbols, transport=transport)
-        consumer = Consumer(server.url, market)
+        if is_tls:
+            more["exchange_ws_url"] = f"wss://127.0.0.1:{venue.port}/stream"
+            more["exchange_rest_url"] = f"https://127.0.0.1:{venue.port}"
+        config = write_config(
+            folder, venue.port, sink.port, symbols, transport=transport, lines={"redundancy": lines}, **more
+        )
+        consumer = Consumer(server.url, market, symbols)
         consuming = asyncio.create_task(consumer.run())
         try:
-            async with serving("-c", str(config)) as daemon:
-                rig = Rig(
-                    symbols, exchange, script, attempts, server, venue_proxy, redis_proxy, config, consumer, daemon
-                )
+            if late_s:
+                venue.refuse()
+            async with serving("-c", str(config), **environment) as daemon:
+                rig = Rig(symbols, exchange, script, attempts, {"venue": venue, "redis": sink}, consumer, daemon)
+                if late_s:
+                    await daemon.until("/health", lambda status, body: status == 200)
+                    await asyncio.sleep(late_s)
+                    assert daemon.process.returncode is None, daemon.log[-10:]
+                    await venue.listen()
                 await rig.settle()
                 yield rig
                 code = await daemon.end()
                 assert code == 0, (code, daemon.log[-10:])
+                assert consumer.comparer.wrong == []
         finally:
             consuming.cancel()
             with suppress(asyncio.CancelledError):

@@ -1,75 +1,48 @@
-"""A seeded slice of the matrix over real sockets: half of the quick faults on each transport, and the network's own."""
+"""A seeded slice of the matrix over real sockets: each quick fault on one transport, with one line or with two.
+
+`python -m tests.faults.sockets` does all of them in each form, and the long ones.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
+import random
 
 import pytest
 
-from mdfeed.embedded import EmbeddedRedis
-from mdfeed.exchange.market import Market
 from mdfeed.exchange.profiles import symbol_names
-from mdfeed.exchange.server import SimulatedExchange
-from tests.faults.consumer import Consumer
-from tests.faults.rig import rigged, write_config
-from tests.faults.sockets import NETWORK, quick_cases
-from tests.integration.daemon import serving
-from tests.proxy import Proxy, until
-from tests.wire import certificate
+from tests.faults.matrix import CASES
+from tests.faults.network import NETWORK
+from tests.faults.rig import rigged
+from tests.faults.sockets import quick_faults
+from tests.proxy import until
 
 SYMBOLS = symbol_names(8)
+FORMS = [("picows", 1), ("picows", 2), ("websockets", 1), ("websockets", 2)]
 
 
-@pytest.mark.parametrize(("transport", "part"), [("picows", 0), ("websockets", 1)])
-async def test_faults_of_the_venue(tmp_path, transport, part):
-    async with rigged(tmp_path, transport, SYMBOLS, seed=11 + part, rate=25.0) as rig:
-        for case in quick_cases(part, 2):
-            await rig.inflict(case, "ETHUSDT", 0.4)
-        print(f"{transport}: {rig}")
-        assert rig.consumer.books > 500
-        assert rig.consumer.trades_twice == 0
+@pytest.mark.parametrize(("transport", "lines"), FORMS)
+async def test_quick_faults(tmp_path, transport, lines):
+    part = FORMS.index((transport, lines))
+    draw = random.Random(part)
+    async with rigged(tmp_path, transport, SYMBOLS, seed=11 + part, rate=25.0, lines=lines) as rig:
+        for one in quick_faults(part, len(FORMS)):
+            await rig.suffer(one, draw.choice(SYMBOLS), 0.4)
+        print(f"{transport}, {lines} lines: {rig}")
+        assert rig.consumer.books > 1000
 
 
-@pytest.mark.parametrize(("transport", "part"), [("picows", 1), ("websockets", 0)])
-async def test_faults_of_the_network(tmp_path, transport, part):
-    async with rigged(tmp_path, transport, SYMBOLS, seed=21 + part, rate=25.0) as rig:
-        for fault in NETWORK[part::2]:
-            await fault(rig)
-            await rig.heal(fault.__name__, 0.4)
-        print(f"{transport}: {rig}")
-        assert rig.consumer.books > 100
-        assert rig.consumer.trades_twice == 0
+@pytest.mark.parametrize("transport", ["picows", "websockets"])
+async def test_a_route_that_answers_nothing(tmp_path, transport):
+    deaf = next(case for case in CASES if case.name == "deaf connections")
+    async with rigged(tmp_path, transport, SYMBOLS[:2], seed=31, rate=25.0) as rig:
+        await rig.suffer(deaf, "BTCUSDT")
+        assert any("successor is opened (deaf)" in line for line in rig.daemon.log)
 
 
-async def test_tls_that_breaks(tmp_path):
-    context, certificate_path = certificate(tmp_path, "IP:127.0.0.1")
-    symbols = SYMBOLS[:2]
-    market = Market(symbols, rate=40.0, start_ns=time.time_ns(), levels=150)
-    async with (
-        SimulatedExchange(symbols, source=market, ssl=context) as exchange,
-        Proxy("127.0.0.1", exchange.port) as proxy,
-        EmbeddedRedis(port=0, unix=False) as server,
-    ):
-        config = write_config(
-            tmp_path,
-            proxy.port,
-            server.port or 0,
-            symbols,
-            exchange_ws_url=f"wss://127.0.0.1:{proxy.port}/stream",
-            exchange_rest_url=f"https://127.0.0.1:{proxy.port}",
-        )
-        consumer = Consumer(server.url, market)
-        consuming = asyncio.create_task(consumer.run())
-        async with serving("-c", str(config), SSL_CERT_FILE=str(certificate_path)) as daemon:
-            await daemon.until_ready()
-            proxy.breaks_tls = True
-            proxy.cut()
-            await daemon.until("/ready", lambda status, body: status == 503)
-            await until(lambda: any("TLS" in line for line in daemon.log))
-            proxy.breaks_tls = False
-            await daemon.until_ready()
-            assert await daemon.end() == 0
-        consuming.cancel()
-        assert consumer.books > 0
-        assert consumer.wrong == []
+@pytest.mark.parametrize("transport", ["picows", "websockets"])
+async def test_tls_that_breaks_at_a_venue_that_comes_up_late(tmp_path, transport):
+    breaks = next(trouble for trouble in NETWORK if trouble.is_tls)
+    async with rigged(tmp_path, transport, SYMBOLS[:2], seed=41, rate=25.0, is_tls=True, late_s=1.0) as rig:
+        assert any("refused" in line for line in rig.daemon.log)
+        await rig.suffer(breaks, "BTCUSDT", 0.4)
+        await until(lambda: any("TLS" in line for line in rig.daemon.log))

@@ -24,11 +24,13 @@ from mdfeed.exchange.script import Script
 from mdfeed.exchange.weight import Scales
 from mdfeed.refusals import Backoff, of_status
 from mdfeed.rest import Rest
+from mdfeed.session import Patience
 from mdfeed.snapshots import Snapshots
 from tests.faults.clock import VirtualLoop
 from tests.virtual import MS, S, World
 
 PEER = "192.0.2.1"
+DEAF_NS = round(Patience().deaf_s * S)
 
 
 class VirtualRest(Rest):
@@ -63,6 +65,7 @@ class FaultWorld(World):
         self.wall_ahead_ns = 0  # of this machine's clock against the venue's: it may be set at any moment
         self._clock = SlewedClock(START_NS, START_NS)
         self._next_look_ns = 0
+        self._unheard: dict[int, int] = {}  # line -> when it is given up, unless a frame comes
         self._draw = random.Random(f"{seed}:lines")
         random.seed(seed)  # what the product draws, its pauses, comes again with the seed
         profiles = [busy(symbol) for symbol in symbols]
@@ -77,9 +80,7 @@ class FaultWorld(World):
         self.snapshots = Snapshots(
             self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.ours(self.now_ns)
         )
-        self.backfill = Backfill(
-            self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.ours(self.now_ns)
-        )
+        self.backfill = Backfill(self.feed, venue, self.rest, flush=lambda: None, now_ns=lambda: self.ours(self.now_ns))
         self.serving = [self.loop.create_task(part.run()) for part in (self.snapshots, self.backfill)]
 
     def end(self) -> None:
@@ -97,6 +98,7 @@ class FaultWorld(World):
 
     def open(self, number: int) -> int:
         self.connects.append((self.now_ns, number))
+        self._unheard[number] = self.now_ns + DEAF_NS
         return super().open(number)
 
     def lose(self, number: int) -> None:
@@ -115,6 +117,10 @@ class FaultWorld(World):
             headers = {name.lower(): value for name, value in answer.headers.items()}
             self._come_back(number, backoff, backoff.wait_s(of_status(answer.status, headers, answer.body)))
 
+    def _deliver(self, number: int, line: int, frame: bytes, time_ns: int) -> None:
+        self._unheard.pop(number, None)
+        super()._deliver(number, line, frame, time_ns)
+
     # ---- the governor's turn
 
     def note_request(self, path: str) -> None:
@@ -128,6 +134,10 @@ class FaultWorld(World):
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + S
             self._clock.follow(now_ns + self.wall_ahead_ns, now_ns)
+            for number in [number for number, until_ns in self._unheard.items() if now_ns >= until_ns]:
+                del self._unheard[number]
+                if number in self.lines:
+                    self.lose(number)
         self.loop.advance((now_ns - START_NS) / 1e9)
         for task in self.serving:
             if task.done():

@@ -23,7 +23,7 @@ def last_market_data(world):
 
     def look():
         payloads = world.collector.take()
-        assert all([world.comparer.take(*each) for each in payloads]), world.comparer.wrong
+        assert not [each for each in payloads if not world.comparer.take(*each)], world.comparer.wrong
         seen.extend(payload for kind, _, payload in payloads if kind == "market_data")
 
     world.check = look
