@@ -210,11 +210,12 @@ def main() -> int:
         print(figures, flush=True)
         found.append(figures)
     compared = [figures.consumer.comparer for figures in found if figures.consumer is not None]
+    redis_kills, daemon_kills = sum(one.redis_kills for one in found), sum(one.daemon_kills for one in found)
+    books, levels, trades = (sum(getattr(one, name) for one in compared) for name in ("books", "levels", "trades"))
     print(
-        f"chaos: Redis killed {sum(one.redis_kills for one in found)} times, the daemon "
-        f"{sum(one.daemon_kills for one in found)} times; {sum(one.books for one in compared):,} books and tops "
-        f"compared on {sum(one.levels for one in compared):,} levels, none wrong; "
-        f"{sum(one.trades for one in compared):,} trades, none twice; keys fresh at most {max(one.worst_redis_s for one in found):.2f} s after Redis answered and "
+        f"chaos: Redis killed {redis_kills} times, the daemon {daemon_kills} times; {books:,} books and tops compared "
+        f"on {levels:,} levels, none wrong; {trades:,} trades, none twice; keys fresh at most "
+        f"{max(one.worst_redis_s for one in found):.2f} s after Redis answered and "
         f"{max(one.worst_daemon_s for one in found):.2f} s after the books of a new daemon were live"
     )
     return 0

@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +50,30 @@ async def test_tls_that_breaks_at_a_venue_that_comes_up_late(tmp_path, transport
         assert any("refused" in line for line in rig.daemon.log)
         await rig.suffer(breaks, "BTCUSDT", 0.4)
         await until(lambda: any("TLS" in line for line in rig.daemon.log))
+
+
+@pytest.fixture
+def clock(tmp_path):
+    """(a file of the seconds that the daemon's wall clock is ahead, the environment that makes it so)."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("the wall clock of one process is set by a preloaded library: needs Linux and cc")
+    library, ahead = tmp_path / "set_clock.so", tmp_path / "ahead"
+    source = Path(__file__).with_name("set_clock.c")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    ahead.write_text("0")
+    return ahead, {"LD_PRELOAD": str(library), "SET_CLOCK_FILE": str(ahead)}
+
+
+@pytest.mark.parametrize("transport", ["picows", "websockets"])
+async def test_the_clock_of_this_machine_is_set(tmp_path, clock, transport):
+    ahead, environment = clock
+    reset = next(case for case in CASES if case.name == "reset")
+    async with rigged(tmp_path, transport, SYMBOLS[:4], seed=51, rate=25.0, **environment) as rig:
+        for jump_s in (7200, 0, -3600, 10):
+            ahead.write_text(str(jump_s))
+            await until(lambda: any("wall clock was set" in line for line in rig.daemon.log), 20)
+            # Nothing that is published becomes wrong or stops, and what breaks now heals as before.
+            await rig.suffer(reset, "ETHUSDT", 2.0)
+            assert (await rig.daemon.get("/health"))[0] == 200
+        assert rig.consumer.books > 500
