@@ -80,9 +80,10 @@ class World:
         levels: int | None = None,
         profiles: Sequence[Profile] = (),
         seam: Seam | None = None,
+        changes_max: int | None = None,
         **feed_options: int,
     ) -> None:
-        self.market = Market(symbols, seed=seed, rate=rate, levels=levels, profiles=profiles)
+        self.market = Market(symbols, seed=seed, rate=rate, levels=levels, profiles=profiles, changes_max=changes_max)
         self.seam = seam or Seam()
         self.comparer = Comparer(self.market, depth=depth)
         self.collector = Collector()

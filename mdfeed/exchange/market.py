@@ -108,7 +108,10 @@ class Listing:
 
 
 class Market:
-    """`symbols` at `rate` order events/s each; `levels` a side are seeded: 1,200, or fewer from 42 symbols on."""
+    """`symbols` at `rate` order events/s each; `levels` a side are seeded: 1,200, or fewer from 42 symbols on.
+
+    `changes_max` level changes an instrument are remembered by its truth: 262,144, or fewer from 8 symbols on.
+    """
 
     def __init__(
         self,
@@ -119,12 +122,14 @@ class Market:
         start_ns: int = START_NS,
         levels: int | None = None,
         profiles: Sequence[Profile] = (),
+        changes_max: int | None = None,
     ) -> None:
         given = {profile.symbol: profile for profile in profiles}
         count = max(1, len(symbols))
         if levels is None:
             levels = min(LEVELS_A_SIDE, max(100, _LEVELS_IN_ALL // count))
-        changes_max = min(262_144, max(16_384, _CHANGES_IN_ALL // count))
+        if changes_max is None:
+            changes_max = min(262_144, max(16_384, _CHANGES_IN_ALL // count))
         self.now_ns = start_ns
         self.last_id = FIRST_ID
         self.events = 0
@@ -231,9 +236,15 @@ class Market:
         """The price in ticks that the symbol's orders come around."""
         return self._listings[symbol].flow.reference
 
+    def top(self, symbol: str) -> tuple[int, int, int, int]:
+        """Best bid and its quantity, best ask and its quantity, now; an empty side is 0, 0."""
+        return self._listings[symbol].book.top()
+
     def place(self, symbol: str, side: int, price: int) -> None:
         """An order of somebody at `price` ticks, however far from the market."""
         listing = self._listings[symbol]
+        if listing.is_halted:
+            return
         self._tell(listing, side, listing.flow.place(listing.book, side, price), self.now_ns)
 
     def time_ms(self, now_ms: int) -> int:

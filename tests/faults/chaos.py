@@ -26,10 +26,10 @@ import redis.asyncio as redis
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.exchange.market import Market
 from mdfeed.exchange.profiles import symbol_names
-from mdfeed.exchange.script import Script
 from mdfeed.exchange.server import SimulatedExchange
 from tests.faults.consumer import Consumer
 from tests.faults.rig import Attempts, write_config
+from tests.faults.stir import Stirred
 from tests.faults.world import busy
 from tests.integration.daemon import Daemon, serving
 
@@ -126,7 +126,7 @@ async def run(
     attempts = Attempts()
     market = Market(symbols, seed=seed, rate=40.0, start_ns=time.time_ns(), levels=150, profiles=map(busy, symbols))
     async with (
-        SimulatedExchange(symbols, source=market, seam=Script([attempts])) as exchange,
+        SimulatedExchange(symbols, source=market, seam=Stirred([attempts])) as exchange,
         EmbeddedRedis(port=0, unix=False) as server,
     ):
         config = write_config(
@@ -139,7 +139,7 @@ async def run(
         try:
             while figures.redis_kills < kills or figures.daemon_kills < kills:
                 async with serving("-c", str(config)) as daemon:
-                    await daemon.until_ready()
+                    await daemon.until_ready(60.0)
                     # Fresh within a second of the books being live, whatever the last daemon has left in Redis.
                     took_s = await until_fresh(server.url, symbols, newest_ids(market, symbols), FRESH_S + slack_s)
                     figures.worst_daemon_s = max(figures.worst_daemon_s, took_s)

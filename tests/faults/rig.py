@@ -20,6 +20,7 @@ from mdfeed.exchange.server import SimulatedExchange
 from tests.faults.consumer import Consumer
 from tests.faults.matrix import Case
 from tests.faults.network import Trouble
+from tests.faults.stir import Stirred
 from tests.faults.trial import HEAL_S, faults_of
 from tests.faults.world import busy
 from tests.integration.daemon import Daemon, serving
@@ -165,7 +166,7 @@ async def rigged(
     The venue speaks TLS with `is_tls`, and comes up `late_s` after the daemon; `environment` is the daemon's.
     """
     attempts = Attempts()
-    script = Script([attempts])
+    script = Stirred([attempts])
     market = Market(
         symbols, seed=seed, rate=rate, start_ns=time.time_ns(), levels=150, profiles=[busy(name) for name in symbols]
     )

@@ -24,7 +24,7 @@ from tests.faults.world import FaultWorld
 from tests.virtual import S
 
 TOLD_S = 600.0
-CALM_RATE = 4.0  # orders a second and symbol between the faults
+CALM_RATE = 3.0  # orders a second and symbol between the faults
 
 
 def run(lines: int, *, hours: float, count: int, seed: int, rate: float, pause_s: float) -> Figures:
@@ -62,7 +62,7 @@ def main() -> int:
     options.add_argument("--symbols", type=int, default=104)
     options.add_argument("--lines", choices=("1", "2", "both"), default="both", help="redundant lines of a world")
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--rate", type=float, default=20.0, help="orders a second and symbol while faults act")
+    options.add_argument("--rate", type=float, default=12.0, help="orders a second and symbol while faults act")
     options.add_argument("--pause", type=float, default=10.0, help="seconds between two faults")
     given = options.parse_args()
     worlds = [1, 2] if given.lines == "both" else [int(given.lines)]

@@ -39,7 +39,9 @@ def resyncs(world: FaultWorld) -> dict[str, int]:
 def test_each_fault_alone(case, lines):
     world = FaultWorld(FEW, lines=lines, seed=3, rate=30.0, levels=150, snapshot_limit=100)
     settle(world)
+    before = TOTAL.idle
     inflict(world, case, "ETHUSDT", TOTAL)
+    assert TOTAL.idle == before, "nothing happened"
     if case.costs == "nothing":
         assert resyncs(world) == {}
     if case.symbol_lost:

@@ -20,13 +20,13 @@ from mdfeed.exchange.faults import Asked
 from mdfeed.exchange.market import START_NS
 from mdfeed.exchange.profiles import Profile, profile_for
 from mdfeed.exchange.rest import Desk
-from mdfeed.exchange.script import Script
 from mdfeed.exchange.weight import Scales
 from mdfeed.refusals import Backoff, of_status
 from mdfeed.rest import Rest
 from mdfeed.session import Patience
 from mdfeed.snapshots import Snapshots
 from tests.faults.clock import VirtualLoop
+from tests.faults.stir import Stirred
 from tests.virtual import MS, S, World
 
 PEER = "192.0.2.1"
@@ -59,7 +59,7 @@ class FaultWorld(World):
     """`script` holds the faults. Everything that is published is compared; `comparer` says what was."""
 
     def __init__(self, symbols: Sequence[str], *, lines: int = 1, seed: int = 1, **options: object) -> None:
-        self.script = Script()
+        self.script = Stirred()
         self.connects: list[tuple[int, int]] = []  # (time, line) of accepted connections
         self.requests: dict[str, list[int]] = defaultdict(list)  # symbol -> times of its snapshot requests
         self.wall_ahead_ns = 0  # of this machine's clock against the venue's: it may be set at any moment
