@@ -59,10 +59,10 @@ class Figures:
     def __str__(self) -> str:
         return (
             f"{self.faults} faults ({self.idle} found nothing to do), {self.frames:,} frames, {self.books:,} books and "
-            f"tops compared on {self.levels:,} levels ({self.thin:,} times fewer than there are), none wrong; {self.trades:,} trades, none twice, "
-            f"{self.filled:,} asked for anew, {self.holes:,} lost to faults and counted; longest from "
-            f"first attempt to proof {self.worst_heal_s:.2f} s ({self.slowest}), longest until that attempt "
-            f"{self.worst_wait_s:.1f} s"
+            f"tops compared on {self.levels:,} levels ({self.thin:,} times fewer than there are), none wrong; "
+            f"{self.trades:,} trades, none twice, {self.filled:,} asked for anew, {self.holes:,} lost to faults and "
+            f"counted; longest from first attempt to proof {self.worst_heal_s:.2f} s ({self.slowest}), longest until "
+            f"that attempt {self.worst_wait_s:.1f} s"
         )
 
 
