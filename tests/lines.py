@@ -8,7 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+import uvloop
+
 from mdfeed.stream import Patience, Stream
+
+on_both_loops = pytest.mark.parametrize(
+    "event_loop_policy", [asyncio.DefaultEventLoopPolicy(), uvloop.EventLoopPolicy()], ids=["asyncio", "uvloop"]
+)
 
 
 @dataclass

@@ -14,19 +14,6 @@ from tests.virtual import S
 MINUTE_NS = 60 * S
 
 
-@pytest.fixture
-def world_of():
-    worlds = []
-
-    def make(*args, **options) -> VenueWorld:
-        worlds.append(VenueWorld(*args, **options))
-        return worlds[-1]
-
-    yield make
-    for world in worlds:
-        world.close()
-
-
 def truth(world: VenueWorld, symbol: str, minutes: int) -> dict[str, int]:
     """The market's figures of the minute under way and so many before it; ticks and steps."""
     oldest_ms = (world.now_ns // MINUTE_NS - minutes) * 60_000

@@ -10,28 +10,14 @@ import random
 import time
 
 import pytest
-import uvloop
 
-from mdfeed.dial import TRANSPORTS
-from tests.lines import Recorder, running, until
+from tests.lines import on_both_loops, running, until
 from tests.wire import BINARY, CONTINUATION, PING, PONG, TEXT, Peer, WireServer, close_frame, frame
 
 MIB = 1 << 20
 
 
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy(), uvloop.EventLoopPolicy()], ids=["asyncio", "uvloop"])
-def event_loop_policy(request):
-    return request.param
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request):
-    return request.param
-
-
-@pytest.fixture
-def recorder():
-    return Recorder()
+pytestmark = on_both_loops
 
 
 def sending(*segments: bytes, behind: bytes = b""):

@@ -8,27 +8,12 @@ import ssl
 import time
 
 import pytest
-import uvloop
 
-from mdfeed.dial import TRANSPORTS
 from mdfeed.stream import Patience, Stream
-from tests.lines import Plan, Recorder, Venue, running, until
+from tests.lines import Plan, Recorder, Venue, on_both_loops, running, until
 from tests.wire import PONG, TEXT, Peer, WireServer, certificate, frame
 
-
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy(), uvloop.EventLoopPolicy()], ids=["asyncio", "uvloop"])
-def event_loop_policy(request):
-    return request.param
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request):
-    return request.param
-
-
-@pytest.fixture
-def recorder():
-    return Recorder()
+pytestmark = on_both_loops
 
 
 async def serving(peer: Peer) -> None:

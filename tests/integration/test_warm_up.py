@@ -10,19 +10,6 @@ from tests.venue_world import VenueWorld
 SYMBOLS = [f"SYM{number:03d}USDT" for number in range(500)]
 
 
-@pytest.fixture
-def world_of():
-    worlds = []
-
-    def make(*args, **options) -> VenueWorld:
-        worlds.append(VenueWorld(*args, **options))
-        return worlds[-1]
-
-    yield make
-    for world in worlds:
-        world.close()
-
-
 def count_states(world: VenueWorld) -> dict[str, int]:
     states = [track.state for track in world.feed.tracks.values()]
     return {state: states.count(state) for state in sorted(set(states))}
