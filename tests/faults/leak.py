@@ -20,7 +20,7 @@ from tests.linerig import Rig, rigged
 from tests.lines import until
 from tests.virtual import S
 
-VIRTUAL_S = 1200.0
+VIRTUAL_S = 700.0
 ROUNDS = 120  # two lines each, within the venue's limit of connects
 
 
