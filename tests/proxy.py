@@ -62,7 +62,7 @@ class Proxy:
         """Reset every open connection; how many there were."""
         for writer in self._open.values():
             sock = writer.get_extra_info("socket")
-            if sock is not None:
+            if sock is not None and sock.fileno() >= 0:
                 # No lingering: close() sends RST.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
