@@ -177,7 +177,7 @@ cdef class Seat(Trust):
 
     cdef bint is_to_be_checked(self, int64_t now_ns) noexcept:
         """A silent book, or one whose line is back and has brought nothing yet: has it missed anything?"""
-        if self._state != S_STALE:
+        if self._state != S_STALE or self._blind_ns:
             return False
         if strcmp(self._reason, b"line_lost") == 0:
             return self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS
