@@ -82,8 +82,9 @@ function draw_link() {
   put(at("link"), is_away ? "no data" : "live");
   if (is_away) {
     if (health !== null) mark(at("ready"), "level", "off");
-    const since = heard ? ` What is shown is ${span_text(now - heard)} old and must not be relied on.` : "";
-    put(at("away"), `${is_open ? "The daemon has fallen silent." : trouble}${since}`);
+    const [what, since] = at("away").children; // the latter changes all the time, and is not read out
+    put(what, is_open ? "The daemon has fallen silent." : trouble);
+    put(since, heard ? `What is shown is ${span_text(now - heard)} old and must not be relied on.` : "");
     if (heard) document.title = `(stale) ${picked || "mdfeed"}`;
   }
   put(at("clock"), `${time_text(Date.now())} UTC`);
