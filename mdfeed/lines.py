@@ -12,12 +12,12 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from mdfeed._clock import now_ns
 from mdfeed._line import Line
 from mdfeed.dial import dial
-from mdfeed.errors import VenueError
 from mdfeed.layout import Layout
 from mdfeed.refusals import Backoff, ConnectBudget, of_exception
 from mdfeed.session import Heart as SessionHeart
@@ -220,7 +220,7 @@ class Lines:
                     ssl_context=self._ssl_context,
                     timeout_s=self._patience.connect_s,
                 )
-            except (OSError, VenueError) as error:
+            except Exception as error:  # a transport may say its trouble by whatever error
                 refusal = of_exception(error)
                 if refusal.reason == "not_found":
                     log.info("%s has no separate routes: one connection for all channels", url)
@@ -228,7 +228,8 @@ class Lines:
                 log.warning("no route to the venue at %s: %s; retrying", url, refusal.text)
                 await asyncio.sleep(backoff.wait_s(refusal))
             else:
-                await connection.close()
+                with suppress(Exception):
+                    await connection.close()
                 return "split"
 
     # ---- streams that fell silent
@@ -315,7 +316,7 @@ class Lines:
                 ssl_context=self._ssl_context,
                 timeout_s=self._patience.connect_s,
             )
-        except (OSError, VenueError) as error:
+        except Exception as error:  # a transport may say its trouble by whatever error
             log.warning("the route %s cannot be probed: %s", plan.route, of_exception(error).text)
             return set()
         loop = asyncio.get_running_loop()
@@ -325,4 +326,5 @@ class Lines:
                 await asyncio.wait([connection.line.over], timeout=0.1)
             return set(plan.streams) - connection.line.unseen
         finally:
-            await connection.close()
+            with suppress(Exception):
+                await connection.close()

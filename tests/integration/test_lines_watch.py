@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import uvloop
 
+from mdfeed import lines as lines_module
 from mdfeed import venues
 from mdfeed.exchange.garbling import Silence
 from mdfeed.exchange.script import Script
@@ -99,6 +100,21 @@ async def test_a_stream_that_is_nowhere_is_reported_and_moves_nothing(caplog):
         rig.lines.follow(["BTCUSDT", "NOSUCHUSDT"])
         await until(lambda: any("silent on the route market too" in text for text in caplog.messages), 15)
         assert rig.lines.findings == {}
+
+
+async def test_an_odd_error_of_the_transport_while_routes_are_chosen_is_retried(monkeypatch):
+    dial, odd = lines_module.dial, []
+
+    async def fail_once(*args, **options):
+        if not odd:
+            odd.append(RuntimeError("for the test"))
+            raise odd[0]
+        return await dial(*args, **options)
+
+    monkeypatch.setattr(lines_module, "dial", fail_once)
+    async with SimulatedExchange(["BTCUSDT"], seed=24, rate=100) as exchange, rigged(exchange, ["BTCUSDT"]) as rig:
+        await until(lambda: rig.feed.tracks["BTCUSDT"].state == "PROVED", 20)
+    assert odd
 
 
 async def test_a_fault_while_silent_streams_are_looked_for_ends_no_line(caplog):
