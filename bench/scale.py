@@ -244,7 +244,8 @@ def show(options: argparse.Namespace, found: Found, scales: CountingScales, exch
     print(f"{options.symbols} symbols, {options.levels} levels a side asked for, {options.rate:g} orders/s each")
     print(f"all top {TOP} proved   {said(found.proved_s)} after the daemon's start")
     print(f"all books full      {said(found.full_s)}")
-    print(f"all have 1,440 min  {said(found.minutes_s)}")
+    if not options.smoke:
+        print(f"all have 1,440 min  {said(found.minutes_s)}")
     refused = sum(scales.refused.values())
     print(f"heaviest minute     {scales.heaviest} of {scales.weight_max} request weight; {refused} requests refused")
     print(
