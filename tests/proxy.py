@@ -121,6 +121,8 @@ class Proxy:
                 raise EOFError  # one side has ended: the other goes too
             step = self.piece or len(data)
             for at in range(0, len(data), step):
+                if writer.is_closing():
+                    raise EOFError
                 writer.write(data[at : at + step])
                 if self.piece:
                     await asyncio.sleep(0)
