@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from mdfeed._clock import now_ns
 from mdfeed._line import Line
 from mdfeed.dial import dial
+from mdfeed.lasting import lasting
 from mdfeed.layout import Layout
 from mdfeed.refusals import Backoff, ConnectBudget, of_exception
 from mdfeed.session import Heart as SessionHeart
@@ -158,10 +159,13 @@ class Lines:
         async with asyncio.TaskGroup() as self._group:
             self._layout = layout
             self._arrange()
-            while True:
-                await asyncio.sleep(WATCH_S)
-                self._heed_alarms()
-                self._look_for_silent()
+            await lasting("watch over lines", self._watch)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._heed_alarms()
+            self._look_for_silent()
 
     # ---- which lines there are
 
@@ -181,7 +185,9 @@ class Lines:
         for plan in plans.values():
             stream = self._stream(plan)
             self.streams.append(stream)
-            self._tasks[plan.name] = self._group.create_task(stream.run(), name=f"line {plan.name}")
+            self._tasks[plan.name] = self._group.create_task(
+                lasting(f"line {plan.name}", stream.run), name=f"line {plan.name}"
+            )
 
     def _stream(self, plan: LinePlan) -> Stream:
         early = SPREAD * (self._started * GOLDEN % 1.0)

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mdfeed.lasting import faults
+
 STATES = ("COLD", "SYNCING", "LIVE", "PROVED", "STALE", "SUSPECT")
 QUANTILES = (0.5, 0.99, 0.999)
 US = 1_000
@@ -186,6 +188,7 @@ class FeedCollector(Collector):
             "The venue's clock less ours, as estimated from event times and requests.",
             self.feed.clock_offset_ns / 1e9,
         )
+        yield counted("mdfeed_task_faults", "Faults of ours after which a task was begun anew.", ["task"], [], faults)
         info = GaugeMetricFamily("mdfeed_build_info", "1; the version is the label.", labels=["version"])
         info.add_metric([package_version()], 1)
         yield info

@@ -24,6 +24,7 @@ from mdfeed.config import Config, mask
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
+from mdfeed.lasting import lasting
 from mdfeed.lease import Leases
 from mdfeed.legacy_metrics import LegacyMetrics
 from mdfeed.lines import Lines
@@ -259,15 +260,15 @@ class Service:
         await self.roster.open()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.upkeep.run(), name="upkeep")
-            group.create_task(self.roster.run(), name="symbols")
+            group.create_task(lasting("symbols", self.roster.run), name="symbols")
             group.create_task(self.lines.run(), name="lines")
-            group.create_task(self.clock.run(), name="clocks")
+            group.create_task(lasting("clocks", self.clock.run), name="clocks")
 
     async def _outward(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.sink.run(), name="sink")
-            group.create_task(self._tick(), name="clock")
-            group.create_task(self._beat(), name="watchdog")
+            group.create_task(lasting("sink", self.sink.run), name="sink")
+            group.create_task(lasting("tick", self._tick), name="tick")
+            group.create_task(lasting("watchdog", self._beat), name="watchdog")
 
     async def _tick(self) -> None:
         while True:

@@ -17,6 +17,7 @@ from mdfeed.backfill import Backfill
 from mdfeed.figures import Figures
 from mdfeed.forensics import Forensics
 from mdfeed.governor import Governor
+from mdfeed.lasting import lasting
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
 from mdfeed.venues import Venue
@@ -82,11 +83,11 @@ class Upkeep:
         """Serves until cancelled. No far side's behaviour ends it."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.snapshots.run(), name="snapshots")
-                group.create_task(self.figures.run(), name="24 h figures")
-                group.create_task(self.backfill.run(), name="missed trades")
+                group.create_task(lasting("snapshots", self.snapshots.run), name="snapshots")
+                group.create_task(lasting("24 h figures", self.figures.run), name="24 h figures")
+                group.create_task(lasting("missed trades", self.backfill.run), name="missed trades")
                 if self.forensics is not None:
-                    group.create_task(self.forensics.run(), name="forensics")
+                    group.create_task(lasting("forensics", self.forensics.run), name="forensics")
         finally:
             self.rest.close()
             if self.ws_api is not None:

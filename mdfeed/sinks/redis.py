@@ -191,6 +191,9 @@ class RedisSink(Sink):
                 following = asyncio.create_task(self._follow(link))
                 try:
                     reason = await self._watch(link)
+                except Exception:
+                    link.end("a fault of ours")
+                    raise
                 finally:
                     following.cancel()
                 if loop.time() - since > STABLE_S:
