@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 IDLE_S = 60.0
+ANSWER_S = 3.0  # over a connection that stands
 
 # Its two lines a connection would say what we say already.
 _quiet = logging.getLogger("mdfeed.ws_api.websockets")
@@ -87,7 +88,14 @@ class WsApi:
                         on_leave()
                     try:
                         await connection.send(_request(number, symbol, limit))
-                        answer = await answered
+                        async with asyncio.timeout(ANSWER_S):
+                            answer = await answered
+                    except TimeoutError:
+                        # Open, and silent: the next request gets another connection.
+                        if connection is self._connection and self._reader is not None:
+                            self._connection = None
+                            self._reader.cancel()
+                        raise
                     finally:
                         del self._asked[number]
                 said = _used(answer)

@@ -8,7 +8,7 @@ import json
 import pytest
 from websockets.asyncio.server import serve
 
-from mdfeed import venues
+from mdfeed import venues, ws_api
 from mdfeed._feed import Feed
 from mdfeed.errors import SnapshotError
 from mdfeed.exchange.server import SimulatedExchange
@@ -79,6 +79,33 @@ async def test_answers_that_are_none(answer, reason):
         assert api.answers == {reason: 1}
         assert governor.weight_used == 2, "it may have arrived"
         assert (governor.blocked_until > 0) == (reason == "banned")
+        await api.close()
+
+
+async def test_a_connection_that_stands_and_answers_nothing_is_replaced(monkeypatch):
+    monkeypatch.setattr(ws_api, "ANSWER_S", 0.2)
+    connections = 0
+
+    async def talk(connection):
+        nonlocal connections
+        connections += 1
+        number = connections
+        async for text in connection:
+            if number > 1:
+                said = {
+                    "id": json.loads(text)["id"],
+                    "status": 200,
+                    "result": {"lastUpdateId": 7, "bids": [], "asks": []},
+                }
+                await connection.send(json.dumps(said))
+
+    async with serve(talk, "127.0.0.1", 0) as server:
+        api = WsApi(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", Governor())
+        with pytest.raises(SnapshotError):
+            await api.depth("BTCUSDT", 50, 2, Purpose.FIRST)
+        body = await api.depth("BTCUSDT", 50, 2, Purpose.FIRST)
+        assert json.loads(body)["lastUpdateId"] == 7
+        assert (connections, api.answers) == (2, {"timeout": 1, "ok": 1})
         await api.close()
 
 
