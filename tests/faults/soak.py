@@ -35,7 +35,7 @@ def run(lines: int, *, hours: float, count: int, seed: int, rate: float, pause_s
     symbols = symbol_names(count)
     world = FaultWorld(symbols, lines=lines, seed=seed, rate=rate, levels=150, snapshot_limit=100)
     settle(world)
-    growth = Growth()
+    growth = Growth(room_mib=48.0)  # of a hundred markets; what leaks with each fault and symbol is far more
     began_s, told_s = time.monotonic(), 0.0
     while (virtual_s := (world.now_ns - START_NS) / S) < hours * 3600:
         world.market.set_rate(rate)
