@@ -40,16 +40,21 @@ def rows(side: list[list[Any]]) -> list[tuple[str, str]]:
     return [(plain(row[0]), plain(row[1])) for row in side]
 
 
+def nanoseconds(stamp: int | str) -> int:
+    """Of a venue time in ms; in us where as ms it would pass 2262-04-11, the last that int64 nanoseconds hold."""
+    return int(stamp) * (1_000_000 if int(stamp) < 2**63 // 1_000_000 else 1_000)
+
+
 def describe(frame: bytes | str, product: str) -> dict[str, Any]:
     """What `decode_frame` must say of a well-formed frame of a known symbol."""
     whole = loads(frame)
     data = whole.get("data", whole)
     stream = whole.get("stream", "")
     event = data.get("e", "")
-    ms = data.get("E", data.get("T", 0))
+    stamp = data.get("E", data.get("T", 0))
     order = data.get("o") if isinstance(data.get("o"), dict) else {}
     symbol = data.get("s") or order.get("s") or data.get("symbol") or stream.partition("@")[0].upper()
-    found: dict[str, Any] = {"symbol": str(symbol).upper(), "ts_event": int(ms) * 1_000_000}
+    found: dict[str, Any] = {"symbol": str(symbol).upper(), "ts_event": nanoseconds(stamp)}
     if event == "depthUpdate" or "lastUpdateId" in data:
         partial = re.search(r"@depth\d+(@|$)", stream)
         is_body = "lastUpdateId" in data and not stream and not event
@@ -73,7 +78,7 @@ def describe(frame: bytes | str, product: str) -> dict[str, Any]:
         found["is_market"] = data.get("X", "MARKET") == "MARKET"
     elif event == "24hrTicker":
         found["kind"] = event
-        found["open_ts"], found["close_ts"] = int(data["O"]) * 1_000_000, int(data["C"]) * 1_000_000
+        found["open_ts"], found["close_ts"] = nanoseconds(data["O"]), nanoseconds(data["C"])
         found["trade_count"] = int(data["n"])
         for name, key in (("last_price", "c"), ("open_price", "o"), ("high_price", "h"), ("low_price", "l"),
                           ("volume", "v"), ("quote_volume", "q")):  # fmt: skip

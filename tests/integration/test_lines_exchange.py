@@ -95,7 +95,7 @@ async def test_books_are_proved_and_equal_the_truth(transport):
             assert compared_levels(feed, exchange) == len(SYMBOLS) * 40
             assert all(stream.frames and not stream.reconnects for stream in streams)
             assert rest.answers["ok"] >= len(SYMBOLS)
-            assert rest.weight_used >= 20 * len(SYMBOLS)
+            assert sum(rest.governor.spent.values()) >= 20 * len(SYMBOLS)  # the venue's minute may be a new one
             assert not feed.decode_errors
             assert feed.processing.count == feed.receive_to_write.count == sum(stream.frames for stream in streams)
         assert all(track.gaps == 0 and track.proof["mismatch"] == 0 for track in feed.tracks.values())

@@ -124,7 +124,8 @@ async def test_a_cut_connection_repeats_nothing(path: Path) -> None:
     assert seen == sorted(set(seen))
     # What was in flight may have arrived or not; what never left is counted.
     published, dropped = counters["published"]["book"], counters["dropped"]
-    assert published * 3 + dropped["disconnected"] == source.seq * 3
+    # A machine that is busy makes the server slow as well.
+    assert published * 3 + dropped["disconnected"] + dropped["slow"] == source.seq * 3
 
 
 @each_server
