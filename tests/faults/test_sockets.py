@@ -32,6 +32,7 @@ async def test_quick_faults(tmp_path, transport, lines):
         for one in quick_faults(part, len(FORMS)):
             await rig.suffer(one, draw.choice(SYMBOLS), 0.4)
         print(f"{transport}, {lines} lines: {rig}")
+        assert rig.unmet == []
         assert rig.consumer.books > 1000
 
 
@@ -40,6 +41,7 @@ async def test_a_route_that_answers_nothing(tmp_path, transport):
     deaf = next(case for case in CASES if case.name == "deaf connections")
     async with rigged(tmp_path, transport, SYMBOLS[:2], seed=31, rate=25.0) as rig:
         await rig.suffer(deaf, "BTCUSDT")
+        assert rig.unmet == []
         assert any("successor is opened (deaf)" in line for line in rig.daemon.log)
 
 
