@@ -17,6 +17,7 @@ from mdfeed.exchange.garbling import Meaning
 from mdfeed.exchange.market import Market
 from mdfeed.exchange.script import Fault, Script
 from mdfeed.exchange.server import SimulatedExchange
+from mdfeed.exchange.weight import WEIGHT_MAX
 from tests.faults.consumer import Consumer
 from tests.faults.matrix import Case
 from tests.faults.network import Trouble
@@ -28,6 +29,8 @@ from tests.proxy import Proxy, until
 from tests.wire import certificate
 
 LONGEST_S = 75.0  # a 403 keeps the daemon away for a minute
+WEIGHT_A_SYMBOL = 4  # of a check, and of the snapshot that seats a book
+URGENT_SHARE = 0.85  # of the venue's weight, that checks may use
 MEET_S = 20.0  # what is done to REST is met when something is asked there, which a machine that is busy may delay
 
 
@@ -92,8 +95,17 @@ class Rig:
             assert time.monotonic() < end_s, f"never proved: {unproved}; log: {self.daemon.log[-10:]}"
             await asyncio.sleep(0.1)
 
+    async def afford(self) -> None:
+        """Wait until the venue's minute has weight for a check and a resync of every symbol: its limit is no fault."""
+        while self.weight_used() + WEIGHT_A_SYMBOL * len(self.symbols) > URGENT_SHARE * WEIGHT_MAX:
+            await asyncio.sleep(0.5)
+
+    def weight_used(self) -> int:
+        return self.exchange._desk._scales.used("127.0.0.1", time.time_ns() // 10**6)
+
     async def suffer(self, one: Case | Trouble, symbol: str, shows_s: float | None = None) -> None:
         """One fault, and its healing within 5 s of the first attempt after its end. `shows_s`: how long it may show."""
+        await self.afford()
         if isinstance(one, Trouble):
             await one.happen(self.proxies[one.side])
             await self._heal(one.name, 1.0 if shows_s is None else shows_s)
