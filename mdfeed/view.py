@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from mdfeed import metrics
 from mdfeed._feed import Feed
 from mdfeed._track import Track
 from mdfeed.api import GOOD, Api, plain
-from mdfeed.metrics import LoopLag, package_version
+from mdfeed.metrics import LoopLag, Sink, package_version
 from mdfeed.rates import Rate, Recent, since_start
 from mdfeed.viewers import frame_of
 
@@ -32,33 +33,15 @@ SECOND_S = 1.0
 encode = msgspec.json.Encoder().encode
 
 
-class Line(Protocol):
-    """What is told of a line."""
+class Line(metrics.Line, Protocol):
+    """What is told of a line: more than is counted."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_connected(self) -> bool: ...
     @property
     def connected_since(self) -> int | None: ...
     @property
     def frames(self) -> int: ...
     @property
     def reason(self) -> str | None: ...
-    @property
-    def reconnects(self) -> Mapping[str, int]: ...
-    @property
-    def rollovers(self) -> Mapping[str, int]: ...
-
-
-class Sink(Protocol):
-    """What is told of a sink."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_connected(self) -> bool: ...
-    def counters(self) -> Mapping[str, Any]: ...
 
 
 class Told:

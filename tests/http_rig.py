@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mdfeed import venues
@@ -21,6 +22,20 @@ from mdfeed.page import Page
 from mdfeed.settings import Auth
 from mdfeed.view import View
 from mdfeed.viewers import Viewers
+from tests.wire import certificate
+
+
+def contexts(scheme: str, folder: Path) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """The server's and a client's, for "http" (none), "https", or "mutual": the client's certificate is demanded."""
+    if scheme == "http":
+        return None, None
+    context, cert = certificate(folder, "IP:127.0.0.1")
+    client = ssl.create_default_context(cafile=str(cert))
+    if scheme == "mutual":
+        context.load_verify_locations(cert)
+        context.verify_mode = ssl.CERT_REQUIRED
+        client.load_cert_chain(cert, folder / "key.pem")
+    return context, client
 
 
 def feed_of_two() -> Feed:

@@ -21,7 +21,7 @@ from mdfeed.config import Config, load_config
 from mdfeed.errors import ConfigError
 from mdfeed.gate import tls_context
 from mdfeed.settings import Auth
-from tests.http_rig import served
+from tests.http_rig import contexts, served
 from tests.wire import certificate
 
 TOKEN = "sesame-sesame-12"
@@ -118,14 +118,7 @@ AUTHS = {
 @pytest.mark.parametrize("scheme", ["http", "https", "mutual"])
 @pytest.mark.parametrize("auth", AUTHS)
 async def test_every_path_method_and_credential(tmp_path: Path, scheme: str, auth: str) -> None:
-    context = client = None
-    if scheme != "http":
-        context, cert = certificate(tmp_path, "IP:127.0.0.1")
-        client = ssl.create_default_context(cafile=str(cert))
-        if scheme == "mutual":
-            context.load_verify_locations(cert)
-            context.verify_mode = ssl.CERT_REQUIRED
-            client.load_cert_chain(cert, tmp_path / "key.pem")
+    context, client = contexts(scheme, tmp_path)
     settings, cases = AUTHS[auth]
     async with served(settings, context) as port:
         for path, usual in PATHS.items():

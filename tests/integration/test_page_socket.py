@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 
 from mdfeed.gate import TICKET_S
 from mdfeed.settings import Auth
-from tests.http_rig import advance, rig_of
+from tests.http_rig import advance, contexts, rig_of
 from tests.page_client import UPGRADE, closed, look_on, status_of, told
 from tests.wire import certificate
 
@@ -27,14 +27,7 @@ CREDENTIALS = Auth(token=TOKEN, user="ops", password="pw", exempt_health=True)
 
 @pytest.mark.parametrize("scheme", ["http", "https", "mutual"])
 async def test_every_credential_origin_and_ticket(tmp_path: Path, scheme: str) -> None:
-    context = client = None
-    if scheme != "http":
-        context, cert = certificate(tmp_path, "IP:127.0.0.1")
-        client = ssl.create_default_context(cafile=str(cert))
-        if scheme == "mutual":
-            context.load_verify_locations(cert)
-            context.verify_mode = ssl.CERT_REQUIRED
-            client.load_cert_chain(cert, tmp_path / "key.pem")
+    context, client = contexts(scheme, tmp_path)
     async with rig_of(CREDENTIALS, context, origins=["https://dash.example.net"]) as rig:
         gate, own = rig.server.gate, f"http://127.0.0.1:{rig.port}"
         good, old = f"mdfeed_ticket={gate.ticket(time.time())}", f"mdfeed_ticket={gate.ticket(time.time() - TICKET_S)}"
