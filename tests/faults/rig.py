@@ -31,6 +31,8 @@ from tests.wire import certificate
 LONGEST_S = 75.0  # a 403 keeps the daemon away for a minute
 WEIGHT_A_SYMBOL = 4  # of a check, and of the snapshot that seats a book
 URGENT_SHARE = 0.85  # of the venue's weight, that checks may use
+SCARCE_SHARE = 0.84  # from here on they wait
+MINUTE_GRACE_S = 1.5  # after which the daemon trusts that a new minute has begun
 MEET_S = 20.0  # what is done to REST is met when something is asked there, which a machine that is busy may delay
 
 
@@ -130,10 +132,15 @@ class Rig:
     async def _heal(self, name: str, shows_s: float, lost: str = "") -> None:
         """What has ended just now shows for a while, and then all books are proved again."""
         ended_s = time.monotonic()
+        permitted_s, is_scarce = ended_s, False
         healed: dict[str, float] = {}
         while True:
             await asyncio.sleep(0.05)
             asked_s = time.monotonic()
+            # What waits for the venue's next minute is not permitted before it has begun.
+            was_scarce, is_scarce = is_scarce, self.weight_used() > SCARCE_SHARE * WEIGHT_MAX
+            if was_scarce and not is_scarce:
+                permitted_s = asked_s + MINUTE_GRACE_S
             unproved = set(await self.unproved()) - {lost}
             for symbol in self.symbols:
                 if symbol in unproved:
@@ -146,7 +153,7 @@ class Rig:
         self.faults += 1
         reconnected = [at_s for at_s in self.attempts.upgrades if at_s >= ended_s]
         for symbol, healed_s in healed.items():
-            first_s = max(ended_s, reconnected[0] if reconnected else 0.0)
+            first_s = max(permitted_s, reconnected[0] if reconnected else 0.0)
             first_s = next((at_s for at_s in self.attempts.snapshots[symbol] if at_s >= first_s), first_s)
             took_s = healed_s - first_s
             if took_s > self.worst_heal_s:
