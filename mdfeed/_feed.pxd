@@ -3,9 +3,10 @@
 from mdfeed._parse cimport Decoder, Instruments
 from mdfeed._publish cimport Publisher
 from mdfeed._recall cimport Recall
+from mdfeed._slots cimport HEARD
 from mdfeed._stats cimport Histogram
 from mdfeed._sync cimport Budget
-from mdfeed._track cimport Track
+from mdfeed._track cimport MUTE_FEW, Track
 from mdfeed._trust cimport Source
 from mdfeed._types cimport *
 
@@ -36,6 +37,7 @@ cdef class Feed:
     cdef int64_t _bad_told_ns
     cdef int64_t _clock_offset_ns
     cdef int64_t _least_delay_ns                # receipt less event time, uncorrected, since it was taken last
+    cdef int64_t _heard[HEARD]                  # newest frame of each line, by its number modulo HEARD
     cdef dict _races                            # line's name -> Race of its ended connections
 
     # One whole text frame of one line. Borrowed for the call. `capacity`: readable bytes from data on.

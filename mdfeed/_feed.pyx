@@ -169,6 +169,7 @@ cdef class Feed:
         cdef Track track
         cdef Status status = self._decode(data, size, capacity, &message)
         self.frame_bytes += size
+        self._heard[line & (HEARD - 1)] = recv_ns
         if self.recall is not None:
             self.recall.push(data, size, recv_ns)
         if status == BAD or status == NO_MEMORY:
@@ -268,13 +269,13 @@ cdef class Feed:
     def wanted(self, int64_t now_ns):
         """Snapshots that should be fetched now, most urgent first."""
         cdef Track track
-        wants = []
+        wants, mute = [], []
         for track in self.tracks.values():
             want = track.want(now_ns, self.snapshot_limit, self.first_limit)
             if want is not None:
-                wants.append(Wanted(want[2], track.symbol, want[1], want[0]))
-        wants.sort()
-        return wants
+                (mute if track.is_line_mute(self._heard, now_ns) else wants).append(
+                    Wanted(want[2], track.symbol, want[1], want[0]))
+        return sorted(wants if len(mute) > MUTE_FEW else wants + mute)
 
     def snapshot_requested(self, str symbol, int64_t now_ns):
         """The request for a symbol's snapshot leaves now; must come before the request, or the join may have a hole."""

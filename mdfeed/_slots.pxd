@@ -19,6 +19,7 @@ cdef struct Slot:
 
 cdef enum:
     SLOTS = 8
+    HEARD = 256                 # lines whose newest frame is kept, by their number modulo this
 
 
 cdef class Slots:
@@ -34,4 +35,6 @@ cdef class Slots:
     # Another line carries these diffs, has delivered within fresh_ns, and is not yet beyond the gap.
     cdef bint can_another_fill(self, int32_t line, const Update *update, int64_t now_ns,
                                int64_t fresh_ns) noexcept nogil
+    # When any of these lines brought anything last; `heard` is by a line's number modulo HEARD.
+    cdef int64_t heard(self, const int64_t *heard) noexcept nogil
     cdef bint have_ids_restarted(self) noexcept nogil

@@ -67,6 +67,14 @@ cdef class Slots:
                     return True
         return False
 
+    cdef int64_t heard(self, const int64_t *heard) noexcept nogil:
+        cdef int32_t i
+        cdef int64_t newest_ns = 0
+        for i in range(SLOTS):
+            if self._slots[i].line >= 0:
+                newest_ns = max(newest_ns, heard[self._slots[i].line & (HEARD - 1)])
+        return newest_ns
+
     cdef bint have_ids_restarted(self) noexcept nogil:
         cdef int32_t i
         for i in range(SLOTS):

@@ -6,6 +6,10 @@ from mdfeed._sync cimport FrameBuffer
 from mdfeed._types cimport *
 
 
+cdef enum:
+    MUTE_FEW = 10               # so many symbols are checked at once, though it may be their line that is dead
+
+
 cdef class Track(Seat):
     cdef readonly Slots slots               # what each line has brought
     cdef int64_t _newest_id                 # of the diff that came last, whatever became of it; 0: no line has any
@@ -26,4 +30,6 @@ cdef class Track(Seat):
 
     cdef void _hold(self, int32_t line, const char *data, int32_t size, int64_t recv_ns) noexcept
     cdef void _moved(self, const Message *message, int64_t recv_ns, bint is_held) noexcept
+    # `heard`: the newest frame of each line of the feed, by its number modulo HEARD.
+    cdef bint is_line_mute(self, const int64_t *heard, int64_t now_ns) noexcept nogil
     cdef int64_t patience_ns(self) noexcept nogil

@@ -22,6 +22,7 @@ cdef enum:
 cdef int64_t S = 1_000_000_000
 cdef int64_t PARK_NS = 1 * S        # how long a gap waits for the other line to fill it
 cdef int64_t FRESH_NS = 5 * S
+cdef int64_t MUTE_NS = 15 * S      # no longer is a symbol's silence put down to its line
 cdef int64_t STABLE_NS = 10 * S     # a book that was good so long starts its retries anew
 cdef int64_t SILENT_NS = 3 * S      # bookTickers beyond the book for so long, and no diff: one is due within 0.5 s
 cdef int64_t RESTART_NS = 1 * S     # an older id so much later is of ids that have started over
@@ -268,6 +269,15 @@ cdef class Track(Seat):
             self.enter(S_STALE, b"silent", now_ns)
         self.expire_request(now_ns)
         self.age(now_ns)
+
+    cdef bint is_line_mute(self, const int64_t *heard, int64_t now_ns) noexcept nogil:
+        """A silent symbol whose lines have brought nothing of any other either: not yet this symbol's own trouble.
+
+        A dead connection is found out within ten seconds; until then a check of each of its symbols, and what follows
+        from it, would use up the weight that they need once it is back.
+        """
+        return (self._state == S_STALE and strcmp(self._reason, b"silent") == 0
+                and now_ns - self.last_frame_ns < MUTE_NS and self.slots.heard(heard) <= self.last_frame_ns + S)
 
     cdef int64_t patience_ns(self) noexcept nogil:
         """How long without a frame is still fresh; longer after each check that found that nothing had changed."""
