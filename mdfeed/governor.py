@@ -86,9 +86,11 @@ class Governor:
         self._now_ns = now_ns
         self._state_file = state_file
         self._block: Refusal | None = None
-        self._minute = 0  # the venue's, of _used
-        self._used = 0
-        self._shadows = 0  # of _used, by shadows
+        self._minute = 0  # the venue's, of _said
+        self._said = 0  # the venue's newest word on that minute
+        self._unsaid = 0  # weight that has ended without its word, since the start
+        self._known = 0  # of _unsaid, what does not count (any more): see _count
+        self._shadows = 0  # of the minute's weight, by shadows
         self._in_flight = 0  # weight sent, not answered
         self._clock_ahead_ns = 0  # the venue's clock less ours, whole seconds by its Date header
         self._waiting: list[tuple[Purpose, int, int]] = []  # (purpose, serial, weight), the most urgent first
@@ -101,7 +103,7 @@ class Governor:
     @property
     def weight_used(self) -> int:
         """Weight used in the venue's current minute, by its own word where it says one."""
-        return self._used if self._minute_now() == self._minute else 0
+        return self._said + self._unsaid - self._known if self._minute_now() == self._minute else 0
 
     @property
     def venue_ns(self) -> int:
@@ -113,8 +115,9 @@ class Governor:
 
     # ---- asking
 
-    async def admit(self, weight: int, purpose: Purpose = Purpose.OTHER) -> None:
-        """Return once `weight` may be sent, and count it as sent; `settle` must follow.
+    async def admit(self, weight: int, purpose: Purpose = Purpose.OTHER) -> int:
+        """Return once `weight` may be sent, and count it as sent; `settle` must follow, with what this returns, or
+        `release`.
 
         Raises Refused at once while the venue forbids requests, also for those who wait when it begins to.
         """
@@ -138,6 +141,7 @@ class Governor:
         if purpose is Purpose.SHADOW:
             self._roll()
             self._shadows += weight
+        return self._unsaid
 
     def _has_room(self, weight: int, purpose: Purpose) -> bool:
         used = self.weight_used + self._in_flight
@@ -155,22 +159,40 @@ class Governor:
 
     # ---- what the venue says
 
-    def settle(self, weight: int, said: int | None = None, date_s: float | None = None) -> None:
-        """A request of `weight` has ended. `said` is what the venue says is used, `date_s` its clock, where it does."""
+    def release(self, weight: int) -> None:
+        """What was admitted has not left."""
+        self._in_flight -= weight
+        self._changed.set()
+
+    def settle(self, weight: int, said: int | None = None, date_s: float | None = None, *, since: int = 0) -> None:
+        """A request of `weight` that has left has ended. `since` is what `admit` returned for it.
+
+        `said` is what the venue says is used, `date_s` its clock, where it says so. Without an answer it counts too:
+        it may have arrived.
+        """
         self._in_flight -= weight
         if date_s is not None:
             ahead_s = date_s - self._now_ns() / 1e9
             self._clock_ahead_ns = int(ahead_s + 0.5) * 1_000_000_000
         self._roll()
-        # Answers of one minute may overtake each other: the highest is the newest.
-        self._used = self._used + weight if said is None else max(said, self._used)
+        self._count(weight, said, since)
         self._changed.set()
         self._save()
+
+    def _count(self, weight: int, said: int | None, since: int) -> None:
+        if said is None:
+            self._unsaid += weight
+            return
+        # Answers of one minute may overtake each other: the highest is the newest. What had ended without an answer
+        # before this request left is in the venue's word, as far as it has arrived there.
+        self._said = max(said, self._said)
+        self._known = max(since, self._known)
 
     def _roll(self) -> None:
         minute = self._minute_now()
         if minute != self._minute:
-            self._minute, self._used, self._shadows = minute, 0, 0
+            self._minute, self._said, self._shadows = minute, 0, 0
+            self._known = self._unsaid
 
     def stop(self, refusal: Refusal) -> None:
         """The venue forbids requests for `refusal.retry_after_s`: nobody sends until then."""
@@ -193,7 +215,7 @@ class Governor:
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is not a state of the request weight, ignored: %r", path, error)
             return
-        self._minute, self._used = minute, used
+        self._minute, self._said = minute, used
         left_s = (until - self._now_ns()) / 1e9
         if 0 < left_s <= LONGEST_RETRY_AFTER_S:
             self.blocked_until = until
@@ -202,7 +224,7 @@ class Governor:
 
     def _save(self) -> None:
         # A whole file or the one before: written aside, then renamed over.
-        state = (self._minute, self._used, self.blocked_until)
+        state = (self._minute, self._said + self._unsaid - self._known, self.blocked_until)
         if self._state_file is None or state == self._saved:
             return
         self._saved = state

@@ -119,7 +119,7 @@ class Rest:
         Raises Refused when nothing was answered, or while the venue forbids requests.
         """
         self._check()
-        await self.governor.admit(request.weight, purpose)
+        since = await self.governor.admit(request.weight, purpose)
         headers: dict[str, str] = {}
         has_left = False
         try:
@@ -135,8 +135,10 @@ class Rest:
                 self._report(refusal)
             raise Refused(refusal) from exc
         finally:
-            # What has left counts without an answer too: it may have arrived.
-            self._settle(request.weight, headers if has_left else {self._weight_header: "0"})
+            if has_left:
+                self._settle(request.weight, headers, since)
+            else:
+                self.governor.release(request.weight)
         if status == 200:
             self.answers["ok"] += 1
         else:
@@ -150,11 +152,11 @@ class Rest:
                 raise Refused(self._block)
             self._block, self._blocked_until = None, 0
 
-    def _settle(self, weight: int, headers: dict[str, str]) -> None:
+    def _settle(self, weight: int, headers: dict[str, str], since: int) -> None:
         said, date_s = headers.get(self._weight_header, ""), None
         with suppress(KeyError, ValueError):
             date_s = parsedate_to_datetime(headers["date"]).timestamp()
-        self.governor.settle(weight, int(said) if said.isdecimal() else None, date_s)
+        self.governor.settle(weight, int(said) if said.isdecimal() else None, date_s, since=since)
 
     def _report(self, refusal: Refusal) -> None:
         self.answers[refusal.reason] += 1

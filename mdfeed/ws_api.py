@@ -77,7 +77,7 @@ class WsApi:
         said: int | None = None
         has_left = False
         try:
-            await self._governor.admit(weight, purpose)
+            since = await self._governor.admit(weight, purpose)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     connection = await self._open()
@@ -100,7 +100,10 @@ class WsApi:
                         del self._asked[number]
                 said = _used(answer)
             finally:
-                self._governor.settle(weight, said if has_left else 0)
+                if has_left:
+                    self._governor.settle(weight, said, since=since)
+                else:
+                    self._governor.release(weight)
             if answer.get("status") != 200:
                 raise Refused(_refusal(answer))
             result = answer["result"]

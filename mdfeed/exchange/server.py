@@ -95,6 +95,7 @@ class SimulatedExchange:
         self.seam = seam or Seam()
         self.scales = scales or Scales()
         self.links: set[Link] = set()
+        self.on_call: Callable[[str], object] = lambda text: None  # told of each WS-API request before its answer
         self.fell_behind = 0  # times the market was postponed because this machine could not keep its rate
         self._desk = Desk(source, clock, self.scales)
         self._routes = routes
@@ -293,7 +294,8 @@ class SimulatedExchange:
         self.seam.opened(link)
         try:
             async for message in connection:
-                link.send(WS_API_PATH, self._desk.call(_text(message), peer).encode())
+                self.on_call(text := _text(message))
+                link.send(WS_API_PATH, self._desk.call(text, peer).encode())
         except ConnectionClosed:
             pass
         finally:

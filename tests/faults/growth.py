@@ -10,7 +10,7 @@ from pathlib import Path
 WARM_SHARE = 0.34  # of the work: caches and bounded logs fill up
 ROOM_MIB = 12.0
 ROOM_SHARE = 0.08
-ROOM_FDS = 4  # connections that come and go: a request, a scrape, a successor
+ROOM_FDS = 8  # connections that come and go: four for REST, one of the WS-API, a successor a line, a scrape
 
 
 def resident_mib(pid: int) -> float:

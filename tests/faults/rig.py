@@ -52,18 +52,11 @@ class Attempts(Fault):
             self.snapshots[asked.path.partition("symbol=")[2].partition("&")[0]].append(now_s)
         return None
 
-    def watch_calls(self, exchange: SimulatedExchange) -> None:
-        """Write down the snapshots that are asked for by WS-API as well: no fault sees these as requests."""
-        desk = exchange._desk
-        answer = desk.call
-
-        def noted(text: str, peer: str) -> str:
-            asked = json.loads(text)
-            if asked["method"] == "depth":
-                self.snapshots[asked["params"]["symbol"]].append(time.monotonic())
-            return answer(text, peer)
-
-        desk.call = noted  # type: ignore[method-assign]
+    def called(self, text: str) -> None:
+        """A WS-API request, which no fault sees as one."""
+        asked = json.loads(text)
+        if asked["method"] == "depth":
+            self.snapshots[asked["params"]["symbol"]].append(time.monotonic())
 
     def forget(self) -> None:
         self.upgrades.clear()
@@ -103,7 +96,12 @@ class Rig:
             await asyncio.sleep(0.5)
 
     def weight_used(self) -> int:
-        return self.exchange._desk._scales.used("127.0.0.1", time.time_ns() // 10**6)
+        return self.exchange.scales.used("127.0.0.1", time.time_ns() // 10**6)
+
+    async def _spent(self) -> list[str]:
+        """What the daemon takes the venue's weight for: a wait that only the daemon sees is its fault."""
+        lines = str((await self.daemon.get("/metrics"))[1]).splitlines()
+        return [line for line in lines if line.startswith("mdfeed_rest_weight")]
 
     async def suffer(self, one: Case | Trouble, symbol: str, shows_s: float | None = None) -> None:
         """One fault, and its healing within 5 s of the first attempt after its end. `shows_s`: how long it may show."""
@@ -132,12 +130,13 @@ class Rig:
     async def _heal(self, name: str, shows_s: float, lost: str = "") -> None:
         """What has ended just now shows for a while, and then all books are proved again."""
         ended_s = time.monotonic()
-        permitted_s, is_scarce = ended_s, False
+        permitted_s, is_scarce, heaviest = ended_s, False, 0
         healed: dict[str, float] = {}
         while True:
             await asyncio.sleep(0.05)
             asked_s = time.monotonic()
             # What waits for the venue's next minute is not permitted before it has begun.
+            heaviest = max(heaviest, self.weight_used())
             was_scarce, is_scarce = is_scarce, self.weight_used() > SCARCE_SHARE * WEIGHT_MAX
             if was_scarce and not is_scarce:
                 permitted_s = asked_s + MINUTE_GRACE_S
@@ -158,10 +157,17 @@ class Rig:
             took_s = healed_s - first_s
             if took_s > self.worst_heal_s:
                 self.worst_heal_s, self.slowest = took_s, name
-            assert took_s <= HEAL_S, f"{name}: {symbol} took {took_s:.2f} s; {self.daemon.log[-10:]}"
+            assert took_s <= HEAL_S, (
+                f"{name}: {symbol} took {took_s:.2f} s; asked for at {self._asked_for(symbol, ended_s)}; "
+                f"weight {heaviest} at most by the venue; {await self._spent()}; {self.daemon.log[-30:]}"
+            )
         await self.consumer.judge_keys()
         assert self.consumer.comparer.wrong == [], name
         self.attempts.forget()
+
+    def _asked_for(self, symbol: str, ended_s: float) -> list[float]:
+        """Seconds after the fault's end."""
+        return [round(at_s - ended_s, 2) for at_s in self.attempts.snapshots[symbol]]
 
     def __str__(self) -> str:
         return (
@@ -218,7 +224,7 @@ async def rigged(
         Proxy("127.0.0.1", exchange.port) as venue,
         Proxy("127.0.0.1", server.port or 0) as sink,
     ):
-        attempts.watch_calls(exchange)
+        exchange.on_call = attempts.called
         if is_tls:
             more["exchange_ws_url"] = f"wss://127.0.0.1:{venue.port}/stream"
             more["exchange_rest_url"] = f"https://127.0.0.1:{venue.port}"

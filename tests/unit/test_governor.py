@@ -54,6 +54,34 @@ async def test_each_purpose_leaves_its_part_to_the_more_urgent(purpose):
     assert governor.spent == {purpose.name.lower(): sent}
 
 
+async def test_what_the_venue_never_got_counts_until_its_next_word():
+    governor = Governor(now_ns=Clock())
+    lost = await governor.admit(20)
+    early = await governor.admit(5)
+    governor.settle(20, since=lost)  # no answer: the connection was deaf, or the answer was lost
+    assert governor.weight_used == 20
+    governor.settle(5, said=105, since=early)  # this left before that had ended: its word may lack it
+    assert governor.weight_used == 125
+    late = await governor.admit(5)
+    governor.settle(5, said=110, since=late)
+    assert governor.weight_used == 110
+    unsent = await governor.admit(50)
+    assert unsent == late
+    governor.release(50)
+    assert governor.weight_used == 110
+    assert governor._in_flight == 0
+
+
+async def test_a_new_minute_forgets_what_had_no_answer():
+    clock = Clock()
+    governor = Governor(now_ns=clock)
+    governor.settle(20, since=await governor.admit(20))
+    clock.ns += 60 * 10**9
+    assert governor.weight_used == 0
+    governor.settle(5, since=await governor.admit(5))
+    assert governor.weight_used == 5
+
+
 async def test_a_block_ends_those_who_wait():
     clock = Clock()
     governor = Governor(now_ns=clock)
