@@ -61,6 +61,7 @@ SHARES = {
 # Share that the shadows of good books may use by themselves.
 SHADOW_SHARE = 1 / 3
 MOST = max(SHARES.values())
+NO_ROOM = Refusal("no_weight", "the minute's request weight is used up")
 
 
 class Governor:
@@ -115,18 +116,21 @@ class Governor:
 
     # ---- asking
 
-    async def admit(self, weight: int, purpose: Purpose = Purpose.OTHER) -> int:
+    async def admit(self, weight: int, purpose: Purpose = Purpose.OTHER, *, waits: bool = True) -> int:
         """Return once `weight` may be sent, and count it as sent; `settle` must follow, with what this returns, or
         `release`.
 
-        Raises Refused at once while the venue forbids requests, also for those who wait when it begins to.
+        Raises Refused at once while the venue forbids requests, also for those who wait when it begins to; and when
+        there is no room for it now and it does not wait.
         """
+        if not waits and not self.has_room(weight, purpose):
+            raise Refused(NO_ROOM)
         ticket = (purpose, next(self._serial), weight)
         bisect.insort(self._waiting, ticket)
         try:
             while True:
                 self.check()
-                first = next((one for one in self._waiting if self._has_room(one[2], one[0])), None)
+                first = next((one for one in self._waiting if self.has_room(one[2], one[0])), None)
                 if first == ticket:
                     break
                 self._changed.clear()
@@ -143,7 +147,8 @@ class Governor:
             self._shadows += weight
         return self._unsaid
 
-    def _has_room(self, weight: int, purpose: Purpose) -> bool:
+    def has_room(self, weight: int, purpose: Purpose) -> bool:
+        """Whether the minute has room for `weight` now, those who wait aside."""
         used = self.weight_used + self._in_flight
         shadows = self._shadows if self._minute_now() == self._minute else 0
         if purpose is Purpose.SHADOW and shadows and shadows + weight > self._usable * SHADOW_SHARE:

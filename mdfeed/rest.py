@@ -90,15 +90,21 @@ class Rest:
         return self._block if self._now_ns() < self._blocked_until else None
 
     async def fetch(
-        self, request: Request, purpose: Purpose = Purpose.OTHER, *, on_leave: Callable[[], object] | None = None
+        self,
+        request: Request,
+        purpose: Purpose = Purpose.OTHER,
+        *,
+        on_leave: Callable[[], object] | None = None,
+        waits: bool = True,
     ) -> bytes:
         """The body of a 200 answer.
 
         Raises RateLimited, GeoBlocked or SnapshotError, each caused by a Refused whose refusal has the token. While
-        the venue forbids requests it raises at once, without sending. `on_leave` is called as the request leaves.
+        the venue forbids requests it raises at once, without sending; without `waits` also while the weight allows
+        none. `on_leave` is called as the request leaves.
         """
         try:
-            status, headers, body = await self.get(request, purpose, on_leave=on_leave)
+            status, headers, body = await self.get(request, purpose, on_leave=on_leave, waits=waits)
             if status != 200:
                 raise Refused(of_status(status, headers, body))
         except Refused as exc:
@@ -112,14 +118,19 @@ class Rest:
         return body
 
     async def get(
-        self, request: Request, purpose: Purpose = Purpose.OTHER, *, on_leave: Callable[[], object] | None = None
+        self,
+        request: Request,
+        purpose: Purpose = Purpose.OTHER,
+        *,
+        on_leave: Callable[[], object] | None = None,
+        waits: bool = True,
     ) -> Answer:
         """(status, headers with lower-case names, body), once the weight allows it.
 
-        Raises Refused when nothing was answered, or while the venue forbids requests.
+        Raises Refused when nothing was answered, or nothing may be asked.
         """
         self._check()
-        since = await self.governor.admit(request.weight, purpose)
+        since = await self.governor.admit(request.weight, purpose, waits=waits)
         headers: dict[str, str] = {}
         has_left = False
         try:

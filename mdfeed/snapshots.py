@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from mdfeed.errors import DecodeError, VenueError
-from mdfeed.governor import Purpose
+from mdfeed.governor import NO_ROOM, Purpose
 from mdfeed.refusals import Backoff, of_exception
 from mdfeed.rest import Request, Rest
 from mdfeed.ws_api import WsApi
@@ -132,6 +132,7 @@ class Snapshots:
         self._unserved_since_s: float | None = None
         self._waiting_at_s = 0.0  # loop time at which a book was last without its full snapshot
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._weights: dict[int, int] = {}  # by limit
         self._kicked = asyncio.Event()
 
     @property
@@ -177,10 +178,26 @@ class Snapshots:
         free = self._concurrency - len(self._under_way)
         if free <= 0 or not rungs:
             return
+        governor, planned = self._rest.governor, 0
         for wanted in self._feed.wanted(now_ns):
-            if wanted.symbol not in self._under_way and free > 0:
+            if free <= 0:
+                break
+            # Who has no room is not started: it would wait for the venue's next minute in the place of the urgent.
+            weight, purpose = self._weight(wanted), PURPOSES[wanted.priority]
+            if wanted.symbol not in self._under_way and governor.has_room(planned + weight, purpose):
                 free -= 1
+                planned += weight
                 self._under_way[wanted.symbol] = loop.create_task(self._serve(wanted, rungs))
+
+    def _weight(self, wanted: Wanted) -> int:
+        weight = self._weights.get(wanted.limit)
+        if weight is None:
+            try:
+                weight = self._venue.depth_request(wanted.symbol, wanted.limit).weight
+            except Exception:  # a fault of ours, which _serve will meet and say
+                return 0
+            self._weights[wanted.limit] = weight
+        return weight
 
     def _usable(self, now_s: float) -> list[Rung]:
         """Those that are not in trouble, the highest first; none while the venue forbids requests."""
@@ -192,11 +209,16 @@ class Snapshots:
         outcome = ""
         try:
             for rung in rungs:
-                outcome = await self._try(wanted, rung)
+                said = await self._try(wanted, rung)
+                if said == NO_ROOM.reason:  # others were faster: it will be asked for again
+                    break
+                outcome = said
                 rung.outcomes[outcome] += 1
                 if outcome not in HOST_TROUBLE:
                     break
                 rung.failed(outcome, asyncio.get_running_loop().time())
+            if not outcome:
+                return
             if outcome not in JUDGED:
                 self._feed.snapshot_failed(wanted.symbol, outcome, self._now_ns())
         finally:
@@ -231,7 +253,7 @@ class Snapshots:
             self._feed.snapshot_requested(wanted.symbol, self._now_ns())
 
         if rung.name == "rest" or self._ws_api is None:
-            return await self._rest.fetch(request, purpose, on_leave=leave)
+            return await self._rest.fetch(request, purpose, on_leave=leave, waits=False)
         return await self._ws_api.depth(wanted.symbol, wanted.limit, request.weight, purpose, on_leave=leave)
 
     def _judge_partials(self, rungs: Sequence[Rung], now_s: float, now_ns: int) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from mdfeed.errors import SnapshotError
-from mdfeed.governor import Governor, Purpose
+from mdfeed.governor import NO_ROOM, Governor, Purpose
 from mdfeed.refusals import Fold, Refusal, Refused, of_exception, of_status
 
 log = logging.getLogger(__name__)
@@ -72,12 +72,12 @@ class WsApi:
     ) -> bytes:
         """The snapshot's body, as REST has it. Raises SnapshotError, caused by a Refused whose refusal has the token.
 
-        `on_leave` is called as the request leaves.
+        It does not wait for weight. `on_leave` is called as the request leaves.
         """
         said: int | None = None
         has_left = False
         try:
-            since = await self._governor.admit(weight, purpose)
+            since = await self._governor.admit(weight, purpose, waits=False)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     connection = await self._open()
@@ -111,6 +111,8 @@ class WsApi:
                 raise SnapshotError(f"WS-API: an answer without a result: {str(answer)[:120]}")
         except Exception as exc:
             refusal = of_exception(exc)
+            if refusal is NO_ROOM:
+                raise SnapshotError(refusal.text) from exc
             self.answers[refusal.reason] += 1
             if refusal.reason in ("rate_limited", "banned") and has_left:
                 self._governor.stop(refusal)

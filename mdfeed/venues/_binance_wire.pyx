@@ -334,11 +334,9 @@ cdef class BinanceDecoder(Decoder):
             why = self._read_qty(LOW_Q, &trade.qty, out)
         if why != W_NONE:
             return why
-        trade.ts_trade = out.ts_event
-        if has(record, UP_T):
-            why = _read_time(record, UP_T, &trade.ts_trade)
-            if why != W_NONE:
-                return why
+        why = _read_time(record, UP_T, &trade.ts_trade)
+        if why != W_NONE:
+            return why
         if not has(record, LOW_M):
             return W_MISSING_FIELD
         if record.fields[LOW_M].type != T_TRUE and record.fields[LOW_M].type != T_FALSE:

@@ -162,7 +162,11 @@ class Rig:
                 f"weight {heaviest} at most by the venue; {await self._spent()}; {self.daemon.log[-30:]}"
             )
         await self.consumer.judge_keys()
-        assert self.consumer.comparer.wrong == [], name
+        assert not self.consumer.comparer.wrong, (
+            name,
+            len(self.consumer.comparer.wrong),
+            self.consumer.comparer.wrong[:3],
+        )
         self.attempts.forget()
 
     def _asked_for(self, symbol: str, ended_s: float) -> list[float]:

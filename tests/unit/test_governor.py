@@ -72,6 +72,15 @@ async def test_what_the_venue_never_got_counts_until_its_next_word():
     assert governor._in_flight == 0
 
 
+async def test_who_does_not_wait_is_told_at_once():
+    governor = Governor(now_ns=Clock())
+    governor.settle(0, said=2100)
+    assert await governor.admit(50, Purpose.RESYNC, waits=False) == 0
+    with pytest.raises(Refused, match="weight is used up"):
+        await governor.admit(20, Purpose.RESYNC, waits=False)
+    assert governor._waiting == []
+
+
 async def test_a_new_minute_forgets_what_had_no_answer():
     clock = Clock()
     governor = Governor(now_ns=clock)
@@ -149,8 +158,8 @@ async def test_a_smaller_share_leaves_the_rest_to_others():
     waiting.cancel()
     full = Governor(1000, share=0.3, now_ns=lambda: 10**18)
     await full.admit(200, Purpose.FULL)
-    assert not full._has_room(40, Purpose.FULL), "the purposes keep their proportions"
-    assert full._has_room(30, Purpose.FULL)
+    assert not full.has_room(40, Purpose.FULL), "the purposes keep their proportions"
+    assert full.has_room(30, Purpose.FULL)
 
 
 async def test_a_free_place_goes_to_the_most_urgent_and_none_is_lost():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mdfeed.errors import DecodeError
+from mdfeed.governor import SHARES, Governor, Purpose
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
 from tests.lines import until
@@ -65,8 +66,8 @@ class Heart:
 
 
 @asynccontextmanager
-async def serving(heart, url, **options):
-    rest = Rest(url)
+async def serving(heart, url, *, governor=None, **options):
+    rest = Rest(url, governor=governor)
     options = {"poll_s": 0.01, "longest_pause_s": 0.05} | options
     snapshots = Snapshots(heart, Venue(), rest, flush=heart.flush, **options)
     task = asyncio.create_task(snapshots.run())
@@ -179,3 +180,65 @@ async def test_a_body_that_is_no_snapshot_and_a_fault_of_ours():
     async with serving(heart, server.url) as snapshots:
         snapshots._venue.depth_request = broken
         await until(lambda: ("failed", "A", "error") in heart.told)
+
+
+def in_a_minute_without_end(used: float) -> Governor:
+    governor = Governor(now_ns=lambda: 1_700_000_000 * 10**9)
+    governor.settle(0, said=int(used))
+    return governor
+
+
+class Ranked(Heart):
+    """Wants some full books, and what is put into `urgent` before them."""
+
+    def __init__(self, symbols: list[str]) -> None:
+        super().__init__(symbols)
+        self.urgent: list[str] = []
+
+    def wanted(self, now_ns):
+        return [Wanted(symbol) for symbol in self.urgent] + [Wanted(symbol, priority=4) for symbol in self.symbols]
+
+    def snapshot(self, symbol, source, limit, body, recv_ns):
+        if symbol in self.urgent:
+            self.urgent.remove(symbol)
+        return super().snapshot(symbol, source, limit, body, recv_ns)
+
+
+async def test_what_waits_for_the_next_minute_does_not_keep_the_urgent_from_its_place():
+    heart = Ranked([f"S{i}" for i in range(10)])
+    governor = in_a_minute_without_end(2400 * SHARES[Purpose.FULL] - 20)
+    async with (
+        HttpServer(lambda path: reply()).running() as server,
+        serving(heart, server.url, governor=governor, concurrency=2) as snapshots,
+    ):
+        await until(lambda: len(server.paths) == 1)
+        await asyncio.sleep(0.05)
+        assert len(server.paths) == 1, "only one full book has room"
+        heart.urgent.append("U")
+        await until(lambda: not heart.urgent)
+        assert server.paths[1:] == ["/depth?symbol=U&limit=1000"]
+        await until(lambda: snapshots.outcomes == {"joined": 2})
+    assert [told for told in heart.told if told[0] == "failed"] == []
+
+
+async def test_what_others_took_in_between_is_asked_for_again():
+    heart = Ranked(["A"])
+    governor = in_a_minute_without_end(0)
+    admit, refused = governor.admit, []
+
+    async def admitted(*given, waits):
+        if not refused:
+            governor.settle(0, said=2400)
+        refused.append(given)
+        return await admit(*given, waits=waits)
+
+    governor.admit = admitted
+    async with (
+        HttpServer(lambda path: reply()).running() as server,
+        serving(heart, server.url, governor=governor) as snapshots,
+    ):
+        await until(lambda: bool(refused))
+        await asyncio.sleep(0.05)
+        assert (server.paths, heart.told, snapshots.outcomes, len(refused)) == ([], [], {}, 1)
+        governor._said = 0
+        await until(lambda: not heart.symbols)

@@ -38,6 +38,15 @@ async def test_a_snapshot_and_the_weight_it_cost():
         await api.close()
 
 
+async def test_without_weight_it_does_not_wait_and_is_no_trouble_of_the_far_side(caplog):
+    governor = Governor()
+    governor.settle(0, said=2400)
+    api = WsApi("ws://127.0.0.1:9", governor)
+    with pytest.raises(SnapshotError, match="weight is used up"):
+        await api.depth("BTCUSDT", 50, 2, Purpose.FIRST)
+    assert (api.answers, caplog.records) == ({}, [])
+
+
 async def test_the_connection_is_made_again_and_closed_when_idle():
     async with SimulatedExchange(["BTCUSDT"]) as exchange:
         api = WsApi(exchange.ws_api_url, Governor(), idle_s=0.1)
