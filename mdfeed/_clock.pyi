@@ -7,6 +7,12 @@ def ahead_of_steady_ns() -> int:
 def follow(wall_ns: int | None = None) -> int:
     """Look at the wall clock (or at `wall_ns`), once a second or so; returns ns that it is ahead of this clock."""
 
+def open_timer(period_ns: int) -> int:
+    """A descriptor that becomes readable every `period_ns` (8 bytes to read), for loops whose timers are too coarse.
+
+    -1 where the system has none (macOS). The caller closes it. OSError when there are too many.
+    """
+
 class SlewedClock:
     """The same clock on a steady and a wall clock that are given, ns both: what the process's does, on virtual time."""
 

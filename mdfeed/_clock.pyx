@@ -6,6 +6,8 @@ book look silent. So the wall clock is read once, and what it is off later is ca
 it started) is taken over at once. One for the process, for times of different parts are compared.
 """
 
+from libc.errno cimport errno
+from libc.string cimport strerror
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_t, timespec
 
 cdef extern from *:
@@ -16,7 +18,25 @@ cdef extern from *:
     #else
     #define MDFEED_STEADY CLOCK_MONOTONIC
     #endif
+    #ifdef __linux__
+    #include <sys/timerfd.h>
+    #include <unistd.h>
+    static int mdfeed_timer_every(time_t s, long ns) {
+        struct itimerspec every = {{s, ns}, {s, ns}};
+        int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        if (timer < 0)
+            return -2;
+        if (timerfd_settime(timer, 0, &every, NULL) != 0) {
+            close(timer);
+            return -2;
+        }
+        return timer;
+    }
+    #else
+    static int mdfeed_timer_every(time_t s, long ns) { (void)s; (void)ns; return -1; }
+    #endif
     """
+    int timer_every "mdfeed_timer_every"(int64_t s, int64_t ns)
     # Monotonic, and goes on while the machine sleeps: CLOCK_MONOTONIC does so everywhere but on Linux.
     clockid_t STEADY "MDFEED_STEADY"
 
@@ -98,6 +118,17 @@ cdef class SlewedClock:
     def follow(self, int64_t wall_ns, int64_t steady_ns):
         """Look at the wall clock, once a second or so; returns ns that it is ahead of this clock."""
         return follow_wall(&self._slew, wall_ns, steady_ns)
+
+
+def open_timer(int64_t period_ns):
+    """A descriptor that becomes readable every `period_ns` (8 bytes to read), for loops whose timers are too coarse.
+
+    -1 where the system has none (macOS). The caller closes it. OSError when there are too many.
+    """
+    cdef int timer = timer_every(period_ns // 1_000_000_000, period_ns % 1_000_000_000)
+    if timer == -2:
+        raise OSError(errno, strerror(errno).decode())
+    return timer
 
 
 _own = Slew(read(STEADY), read(CLOCK_REALTIME), 0)

@@ -32,6 +32,7 @@ from mdfeed.logs import say_folded
 from mdfeed.metrics import FeedCollector, LoopLag, Part, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.page import Page
+from mdfeed.rehearsal import Rehearsal
 from mdfeed.roster import Roster
 from mdfeed.upkeep import Upkeep, state_folder
 from mdfeed.upkeep_metrics import UpkeepMetrics
@@ -110,6 +111,7 @@ class Service:
         rest = self.upkeep.rest
         self.roster = Roster(config, self.feed, self.venue, rest, self.lines, self.sink.flush)
         self.clock = ClockWatch(self.feed, self.venue, rest)
+        self.rehearsal = self._rehearsal()
         self.lag = LoopLag()
         self.api = Api(self.feed, config.order_book_depth, now_ns)
         more: list[Part] = [UpkeepMetrics(self.feed, self.upkeep, now_ns)]
@@ -146,6 +148,21 @@ class Service:
             raise self.config.error("book.snapshot_limit", f"{self.venue.name} gives {choices}: {book.snapshot_limit}")
         least = min(max(FIRST_LEVELS, self.config.order_book_depth), book.snapshot_limit)
         return min(limit for limit in limits if limit >= least)
+
+    def _rehearsal(self) -> Rehearsal | None:
+        period_us, play = self.config.latency.keep_warm_us, self.venue.rehearsal()
+        if not period_us:
+            return None
+        if play is None:
+            raise self.config.error("latency.keep_warm_us", f"there are no made-up frames of {self.venue.name}")
+        return Rehearsal(
+            self.venue,
+            play,
+            self.config.order_book_depth,
+            self.feed.processing,
+            period_us,
+            outputs=self.config.redis.outputs,
+        )
 
     def _lines(self) -> Lines:
         config = self.config
@@ -263,6 +280,8 @@ class Service:
             group.create_task(lasting("symbols", self.roster.run), name="symbols")
             group.create_task(self.lines.run(), name="lines")
             group.create_task(lasting("clocks", self.clock.run), name="clocks")
+            if self.rehearsal is not None:
+                group.create_task(lasting("rehearsal", self.rehearsal.run), name="rehearsal")
 
     async def _outward(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -19,6 +19,7 @@ from mdfeed.errors import ConfigError
 
 # Of a symbol, as the decoder and the outputs keep it.
 MAX_SYMBOL_BYTES = 39
+LEAST_PERIOD_US = 100
 # Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.
 SECRETS = frozenset({"redis_url", "http.auth.token", "http.auth.password"})
 # Keys that name a file or a folder; relative names start at the folder of the configuration file.
@@ -146,6 +147,20 @@ class Forensics(Struct, frozen=True):
     keep: Annotated[int, Meta(description="files kept; the oldest go first", ge=1, le=10_000)] = 20
 
 
+class Latency(Struct, frozen=True):
+    """What is paid for speed."""
+
+    keep_warm_us: Annotated[
+        int,
+        Meta(
+            description="us between made-up frames that keep the feed's code in the processor's caches while the venue "
+            "says little; 0: none; costs processor time (docs/OPERATIONS.md)",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0
+
+
 class Metrics(Struct, frozen=True):
     """What /metrics says."""
 
@@ -231,6 +246,7 @@ class Config(Struct, frozen=True):
     rest: Rest = msgspec.field(default_factory=Rest)
     redis: Redis = msgspec.field(default_factory=Redis)
     http: Http = msgspec.field(default_factory=Http)
+    latency: Latency = msgspec.field(default_factory=Latency)
     metrics: Metrics = msgspec.field(default_factory=Metrics)
     forensics: Forensics = msgspec.field(default_factory=Forensics)
     log: Log = msgspec.field(default_factory=Log)
@@ -305,6 +321,10 @@ def check_outputs(outputs: list[str]) -> Problem:
     return None if twice is None else ((twice,), f"{outputs[twice]} is listed twice")
 
 
+def check_keep_warm(period_us: int) -> Problem:
+    return ((), f"expected 0, or at least {LEAST_PERIOD_US}") if 0 < period_us < LEAST_PERIOD_US else None
+
+
 def check_origins(origins: list[str]) -> Problem:
     for index, origin in enumerate(origins):
         if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", origin):
@@ -356,6 +376,7 @@ def check_redis_url(url: str) -> Problem:
 CHECKS: dict[str, Callable[[Any], Problem]] = {
     "symbols": check_symbols,
     "redis.outputs": check_outputs,
+    "latency.keep_warm_us": check_keep_warm,
     "http.origins": check_origins,
     "http.auth.token": check_token,
     "http.auth.user": check_user,

@@ -28,7 +28,7 @@ FLOORS = [
     "_clock _line lasting refusals dial session stream layout lines clock roster governor rest snapshots upkeep ws_api"
     " redis_url sentinel findings redis_checks sinks capture containers player exchange embedded httphead httpline"
     " gate handshakes http api metrics process rates view viewers page glance exposition upkeep_metrics"
-    " legacy_metrics logs notify lease service figures"
+    " legacy_metrics logs rehearsal notify lease service figures"
     " backfill forensics",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib import import_module
-from typing import ClassVar
+from typing import ClassVar, Protocol
 from urllib.parse import quote, urlencode
 
 from mdfeed._parse import Decoder, Instruments
@@ -105,6 +105,19 @@ class TradeRow:
     fills: int
 
 
+class Rehearsing(Protocol):
+    """A made-up market: a REST depth body, and frames that continue it without end."""
+
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def streams(self) -> Sequence[str]: ...
+
+    def snapshot(self) -> bytes: ...
+
+    def frame(self, ts_ms: int) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Venue(ABC):
     """One venue. A family's module derives from it and fills in requests and parsers."""
@@ -175,6 +188,10 @@ class Venue(ABC):
 
     @abstractmethod
     def parse_agg_trades(self, body: bytes) -> list[TradeRow]: ...
+
+    def rehearsal(self) -> Rehearsing | None:
+        """Frames of a market that does not exist, for mdfeed/rehearsal.py; None: the family has none."""
+        return None
 
     def stream(self, symbol: str, channel: str) -> str:
         """Name of one stream; all-market channels ("!...") are their own."""

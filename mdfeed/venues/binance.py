@@ -17,6 +17,7 @@ from typing import Any
 from mdfeed._parse import Decoder, Instruments
 from mdfeed.errors import DecodeError
 from mdfeed.venues import Filters, KlineRow, Request, TickerRow, TradeRow, Venue
+from mdfeed.venues._binance_rehearsal import BinanceRehearsal
 from mdfeed.venues._binance_wire import BinanceDecoder
 
 # By channel; everything else is market data in the venue's words: aggTrade, markPrice, kline, ticker, forceOrder, the
@@ -58,6 +59,9 @@ class Binance(Venue):
 
     def decoder(self, instruments: Instruments) -> Decoder:
         return BinanceDecoder(instruments, self.product)
+
+    def rehearsal(self) -> BinanceRehearsal:
+        return BinanceRehearsal(self.product)
 
     def depth_request(self, symbol: str, limit: int) -> Request:
         """REST depth; `limit` is one of `snapshot_limits` (the venue refuses others)."""

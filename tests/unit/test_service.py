@@ -31,6 +31,22 @@ def test_a_number_of_levels_that_the_venue_does_not_give_is_a_mistake(limit: int
     assert service(venue="binance-spot", book__snapshot_limit=5000).feed.snapshot_limit == 5000
 
 
+def test_nothing_is_rehearsed_unless_asked_for() -> None:
+    assert service().rehearsal is None
+    made = service(latency__keep_warm_us=400, order_book_depth=7)
+    assert made.rehearsal is not None
+    assert made.rehearsal._period_us == 400
+    assert list(made.feed.tracks) == made.config.symbols
+    assert made.rehearsal.feed.publisher.outboxes != made.feed.publisher.outboxes
+
+
+def test_a_venue_without_made_up_frames_cannot_rehearse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mdfeed.venues.binance.Binance.rehearsal", lambda self: None)
+    assert service().rehearsal is None
+    with pytest.raises(ConfigError, match=r"latency\.keep_warm_us: there are no made-up frames of binance-usdm"):
+        service(latency__keep_warm_us=400)
+
+
 def test_the_keys_reach_their_parts(tmp_path: Path) -> None:
     made = service(
         state_dir=str(tmp_path / "a/b"),
