@@ -7,7 +7,10 @@ from mdfeed._types cimport Update
 
 cdef struct Slot:
     int32_t line                # -1: free
-    int32_t old_run             # diffs in a row that chain to each other but are old to the book
+    int32_t late_run            # diffs in a row that chain to each other, old to the book by id and newer by event time
+    int32_t old_run             # diffs in a row that are old to the book
+    int64_t old_since_ns        # receipt of the first of these
+    int64_t fallen_from         # where its ids were before they went down; 0: they have not, or are beyond again
     int64_t last_id             # newest diff of this line, 0 before the first
     int64_t last_ns             # when it came; before the first: when the line was opened
     int64_t newest_ts           # the latest event time of its diffs
@@ -37,4 +40,5 @@ cdef class Slots:
                                int64_t fresh_ns) noexcept nogil
     # When any of these lines brought anything last; `heard` is by a line's number modulo HEARD.
     cdef int64_t heard(self, const int64_t *heard) noexcept nogil
-    cdef bint have_ids_restarted(self) noexcept nogil
+    # Every line shows that the venue's ids have started over.
+    cdef bint have_ids_restarted(self, int64_t now_ns) noexcept nogil

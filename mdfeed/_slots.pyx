@@ -6,10 +6,14 @@ Counts and compares; what follows for the book is the Track's business.
 from libc.string cimport memset
 
 cdef enum:
-    OLD_RUN = 3         # chained but old diffs on every line: the venue's ids started over
+    OLD_RUN = 3         # chained but old diffs on every line: the venue's ids may have started over
     BEHIND = 20         # diffs that other lines brought while this one was silent
 
 cdef int64_t LAG_NS = 5_000_000_000
+# How long a run of old diffs must last where event times do not tell, for the venue's clock may have been set back too:
+# repeats come in one heap, and a snapshot is not so far ahead of its stream.
+cdef int64_t FALLEN_NS = 1_000_000_000
+cdef int64_t NEVER_LEVEL_NS = 30_000_000_000
 
 
 cdef class Slots:
@@ -48,13 +52,14 @@ cdef class Slots:
     cdef void moved(self) noexcept nogil:
         cdef int32_t i
         for i in range(SLOTS):
-            self._slots[i].old_run = 0
+            self._slots[i].old_run = self._slots[i].late_run = 0
             self._slots[i].behind += 1
 
     cdef void forget_old_runs(self) noexcept nogil:
         cdef int32_t i
         for i in range(SLOTS):
-            self._slots[i].old_run = 0
+            self._slots[i].old_run = self._slots[i].late_run = 0
+            self._slots[i].fallen_from = 0
 
     cdef bint can_another_fill(self, int32_t line, const Update *update, int64_t now_ns,
                                int64_t fresh_ns) noexcept nogil:
@@ -75,10 +80,16 @@ cdef class Slots:
                 newest_ns = max(newest_ns, heard[self._slots[i].line & (HEARD - 1)])
         return newest_ns
 
-    cdef bint have_ids_restarted(self) noexcept nogil:
+    cdef bint have_ids_restarted(self, int64_t now_ns) noexcept nogil:
         cdef int32_t i
+        cdef int64_t lasted_ns
+        cdef Slot *slot
         for i in range(SLOTS):
-            if self._slots[i].line >= 0 and self._slots[i].last_id and self._slots[i].old_run < OLD_RUN:
+            slot = &self._slots[i]
+            if slot.line < 0 or slot.last_id == 0 or slot.late_run >= OLD_RUN:
+                continue
+            lasted_ns = now_ns - slot.old_since_ns
+            if slot.old_run < OLD_RUN or lasted_ns < (FALLEN_NS if slot.fallen_from else NEVER_LEVEL_NS):
                 return False
         return True
 

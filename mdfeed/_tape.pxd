@@ -30,11 +30,17 @@ cdef class Tape:
     cdef bint _is_notional_lost             # it has passed 128 bits
     cdef Hole _holes[32]
     cdef int32_t _hole_count
-    cdef int64_t _old_id                    # newest of a run of old ids with newer times: a restarted venue
-    cdef int32_t _old_run
+    # A run of old ids that chain: repeats of a lagging line, or a restarted venue.
+    cdef int64_t _old_id                    # the newest of it
+    cdef int32_t _old_run                   # its length
+    cdef int32_t _late_run                  # of its newest, those with newer times
+    cdef int64_t _old_since_ns              # receipt of the first
+    cdef bint _is_doubted
 
     # True when this trade is new and counts: publish it. False: a duplicate or not a market trade.
-    cdef bint add(self, const Trade *trade, int64_t ts_event) noexcept nogil
+    cdef bint add(self, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept nogil
+    # The venue's ids have started over elsewhere: here they probably have too.
+    cdef void doubt(self) noexcept nogil
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
 
     # Start over with all but ids and their counters.
@@ -46,4 +52,4 @@ cdef class Tape:
     cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil
     cdef void _close(self, int32_t i) noexcept nogil
     cdef void _give_up(self, int32_t i) noexcept nogil
-    cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event) noexcept nogil
+    cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event, int64_t recv_ns) noexcept nogil

@@ -19,13 +19,17 @@ cdef extern from *:
     bint multiply_overflows "mdfeed_multiply_overflows"(i128 a, i128 b, i128 *out) noexcept nogil
 
 cdef enum:
-    RESTART_RUN = 3     # so many chained old ids with newer venue times mean that ids started over
+    RESTART_RUN = 3     # so many chained old ids may mean that ids started over
+
+# How long such a run must last where the event times do not tell, for the venue's clock may have been set back too.
+cdef int64_t DOUBTED_NS = 1_000_000_000
+cdef int64_t OLD_NS = 10_000_000_000
 
 
 cdef class Tape:
     """Count, quantity, notional, high, low and last of the trades of one kind."""
 
-    cdef bint add(self, const Trade *trade, int64_t ts_event) noexcept nogil:
+    cdef bint add(self, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept nogil:
         cdef int64_t trade_id = trade.trade_id
         cdef bint is_newest = True
         if self.last_id == 0 or trade_id == self.last_id + 1:
@@ -35,18 +39,21 @@ cdef class Tape:
             self.last_id = trade_id
         elif self._fill(trade_id):
             is_newest = False
-        elif self._is_restart(trade_id, ts_event):
+        elif self._is_restart(trade_id, ts_event, recv_ns):
             self.restarts += 1
             self.last_id = trade_id
+            self.last_ts = 0
             self.lost += self.missing
             self._hole_count = 0
             self.missing = 0
+            self._open(trade_id - self._old_run + 1, trade_id - 1)      # they were taken for repeats
         else:
             self.duplicates += 1
             return False
         if is_newest and ts_event > self.last_ts:
             self.last_ts = ts_event
-        self._old_run = 0
+        self._old_run = self._late_run = 0
+        self._is_doubted = False
         if not trade.is_market:
             return False
         if is_newest or self.count == 0:
@@ -112,13 +119,20 @@ cdef class Tape:
             return True
         return False
 
-    cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event) noexcept nogil:
-        if ts_event <= self.last_ts:
-            self._old_run = 0
-            return False
-        self._old_run = self._old_run + 1 if trade_id == self._old_id + 1 else 1
+    cdef void doubt(self) noexcept nogil:
+        self._is_doubted = True
+
+    cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event, int64_t recv_ns) noexcept nogil:
+        if self._old_run == 0 or trade_id != self._old_id + 1:
+            self._old_run = self._late_run = 0
+            self._old_since_ns = recv_ns
         self._old_id = trade_id
-        return self._old_run >= RESTART_RUN
+        self._old_run += 1
+        self._late_run = self._late_run + 1 if ts_event > self.last_ts else 0
+        if self._late_run >= RESTART_RUN:
+            return True
+        return self._old_run >= RESTART_RUN and recv_ns - self._old_since_ns >= (
+            DOUBTED_NS if self._is_doubted else OLD_NS)
 
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil:
         if max(self.high_price, self.last_price) > INT64_MAX // price_factor:

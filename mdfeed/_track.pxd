@@ -1,7 +1,7 @@
 # Which frames a symbol's book takes, and from which line.
 
 from mdfeed._seat cimport Seat
-from mdfeed._slots cimport Slots
+from mdfeed._slots cimport Slot, Slots
 from mdfeed._sync cimport FrameBuffer
 from mdfeed._types cimport *
 
@@ -28,6 +28,8 @@ cdef class Track(Seat):
 
     cdef void unpark(self, int64_t now_ns) noexcept
 
+    cdef bint _starts_over(self, Slot *slot, bint has_fallen_late) noexcept nogil
+    cdef bint _is_restart(self, Slot *slot, const Message *message, bint is_chained, int64_t recv_ns) noexcept nogil
     cdef void _hold(self, int32_t line, const char *data, int32_t size, int64_t recv_ns) noexcept
     cdef void _moved(self, const Message *message, int64_t recv_ns, bint is_held) noexcept
     # `heard`: the newest frame of each line of the feed, by its number modulo HEARD.

@@ -17,6 +17,7 @@ from mdfeed._slots cimport Slot
 from mdfeed._parse import KIND
 
 cdef enum:
+    FALLEN_RUN = 3                  # diffs of lower ids than the line has shown, and not one
     LINE_ATTEMPTS = 1               # what was lost on a line waits no longer than the second retry
 
 cdef int64_t S = 1_000_000_000
@@ -43,8 +44,9 @@ cdef class Track(Seat):
                       int64_t recv_ns) noexcept:
         cdef const Update *update = &message.update
         cdef Slot *slot = self.slots.of(line)
-        cdef int64_t line_id = slot.last_id
+        cdef int64_t line_id = slot.last_id, fallen_from = slot.fallen_from
         cdef bint is_newer = message.ts_event > slot.newest_ts
+        cdef bint is_chained = line_id != 0 and update.prev_id == line_id
         cdef Status status
         self._touch(message, recv_ns)
         self._has_diffs = True
@@ -53,10 +55,14 @@ cdef class Track(Seat):
         slot.last_ns = recv_ns
         if is_newer:
             slot.newest_ts = message.ts_event
+        if update.last_id < line_id and fallen_from == 0:
+            slot.fallen_from = line_id
+            slot.old_run = 0
+        elif update.last_id > fallen_from:
+            slot.fallen_from = 0
         if self.is_syncing():
-            # A straggler is older in both; ids that have started over come with new times on each line that they
-            # reach, and what is held of the old ones would never chain to a snapshot.
-            if is_newer and update.last_id < line_id:
+            # What is held of ids before they started over would never chain to a snapshot.
+            if self._starts_over(slot, is_newer and update.last_id < line_id):
                 self.buffer.clear()
             if self._state == S_COLD:
                 self.enter(S_SYNCING, b"start", recv_ns)
@@ -64,7 +70,7 @@ cdef class Track(Seat):
             return False
         if self._is_shadowing:
             self._hold(line, data, size, recv_ns)
-        if slot.old_run and update.prev_id == line_id and update.prev_id < self.book.last_id < update.last_id:
+        if (fallen_from or slot.late_run and is_chained) and update.prev_id < self.book.last_id < update.last_id:
             # This line's ids have started over and are about to reach the book's: the next would apply by chance.
             self.suspect(b"ids_restarted", recv_ns, False)
             self._hold(line, data, size, recv_ns)
@@ -83,13 +89,8 @@ cdef class Track(Seat):
         if status == OLD:
             self.stale += 1
             slot.behind = 0
-            # A line that lags brings old ids with old times; ids that started over come with new times.
-            if line_id and update.prev_id == line_id and message.ts_event > self.book.ts_event:
-                slot.old_run += 1
-                if self.slots.have_ids_restarted():
-                    self.suspect(b"ids_restarted", recv_ns, False)
-            else:
-                slot.old_run = 0
+            if self._is_restart(slot, message, is_chained, recv_ns):
+                self.suspect(b"ids_restarted", recv_ns, False)
         elif status == GAP:
             if self._parked_ns == 0:
                 if self.slots.can_another_fill(line, update, recv_ns, FRESH_NS):
@@ -102,6 +103,27 @@ cdef class Track(Seat):
         else:
             self.suspect(b"no_memory", recv_ns, False)
         return False
+
+    cdef bint _starts_over(self, Slot *slot, bint has_fallen_late) noexcept nogil:
+        """Of a line's diffs while a snapshot is awaited: whether the ids before this one are of another past."""
+        # A straggler is older in id and time, and alone.
+        slot.old_run = slot.old_run + 1 if slot.fallen_from else 0
+        if not has_fallen_late and slot.old_run < FALLEN_RUN:
+            return False
+        slot.fallen_from = slot.old_run = 0
+        return True
+
+    cdef bint _is_restart(self, Slot *slot, const Message *message, bint is_chained, int64_t recv_ns) noexcept nogil:
+        """Of a diff that is old to the book: whether the ids have started over."""
+        if message.update.last_id == self.book.last_id:     # level with the book, by another line
+            slot.old_run = slot.late_run = 0
+            return False
+        if slot.old_run == 0:
+            slot.old_since_ns = recv_ns
+        slot.old_run += 1
+        # A line that lags brings old ids with old times; ids that started over come with new times, mostly.
+        slot.late_run = slot.late_run + 1 if is_chained and message.ts_event > self.book.ts_event else 0
+        return self.slots.have_ids_restarted(recv_ns)
 
     cdef Status on_held(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Status status

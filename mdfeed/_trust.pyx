@@ -84,7 +84,7 @@ cdef class Trust:
     cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Tape tape = self.agg_trades if message.kind == K_AGG_TRADE else self.single_trades
         cdef int64_t gaps = tape.gaps
-        cdef bint is_new = tape.add(&message.trade, message.ts_event)
+        cdef bint is_new = tape.add(&message.trade, message.ts_event, recv_ns)
         if tape.gaps > gaps:
             self._has_missed_trades = True
         # One kind counts and is published: aggregate trades where there are any, else single ones.
@@ -190,6 +190,9 @@ cdef class Trust:
         self._crossed_run = 0
         self._proof.reset()
         self._bbo.update_id = 0     # ids may have started over
+        if strcmp(reason, b"ids_restarted") == 0:
+            self.agg_trades.doubt()
+            self.single_trades.doubt()
         self._ahead_ns = self._blind_ns = 0
         self.enter(S_SUSPECT, reason, now_ns)
         # Counting comes last: whatever fails for want of memory, the book is not published any more.

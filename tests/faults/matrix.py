@@ -75,6 +75,8 @@ CASES = (
     case("restart, ids start over", "books", "restart", lasts_s=0.1),
     case("ids start over on live books", "books", "restart:cuts=no", lasts_s=0.1),
     case("ids start over, snapshots refused", "books", "restart:cuts=no", "rest:status=503"),
+    case("ids start over, the clock is set back", "books", "restart:cuts=no", "skew:by=-1h"),
+    case("ids start over as lines break, the clock is set back", "books", "restart", "skew:by=-1h"),
     case("venue clock an hour back", "nothing", "skew:by=-3600s"),
     case("venue clock an hour ahead", "nothing", "skew:by=1h"),
     case("bookTicker means another thing", "proof", "meaning", lasts_s=4.0, is_long=True),
