@@ -89,6 +89,7 @@ class Trial:
         self.bbo_seqs = dict.fromkeys(self.symbols, 0)
         self.books = 0
         self.next_restart_ns = self.now_ns
+        self.skew_ms = 0  # of the venue's clock
         for line in self.lines:
             self.connect(line)
 
@@ -126,7 +127,8 @@ class Trial:
 
     def step(self, is_calm: bool) -> None:
         draw, venue = self.draw, self.venue
-        ms = self.now_ns // MS
+        now_ms = self.now_ns // MS
+        ms = now_ms + self.skew_ms
         for symbol, market in venue.markets.items():
             if draw.random() < 0.003:
                 market.finer = 1  # its prices need more digits from now on
@@ -147,7 +149,7 @@ class Trial:
                 data = json.loads(frame)["data"]
                 self.said_trades[symbol][trade_id] = data["p"], data["q"]
                 self.say(frame, "aggTrade", (symbol, trade_id))
-            if ms % 100 < 20:
+            if now_ms % 100 < 20:
                 if (frame := venue.diff(market, ms)) is not None:
                     self.say(frame, "depth")
                 if self.has_partials:
@@ -155,11 +157,18 @@ class Trial:
         if not is_calm and draw.random() < 0.002 and self.now_ns >= self.next_restart_ns:
             self.next_restart_ns = self.now_ns + 6 * S
             venue.start_over()
+            self.set_clock()
+        if not is_calm and draw.random() < 0.0005:
+            self.set_clock()
         if not is_calm and draw.random() < 0.003:
             line = draw.choice(self.lines)
             self.feed.lost(line.number, self.now_ns)
             line.number = -1
             self.at(self.now_ns + draw.choice((50, 3000)) * MS, lambda: line.number == -1 and self.connect(line))
+
+    def set_clock(self) -> None:
+        """The venue's clock jumps, or not."""
+        self.skew_ms = self.draw.choice((0, 0, self.skew_ms, -60_000, -3_600_000, 5_000))
 
     # ---- the feed asks
 
