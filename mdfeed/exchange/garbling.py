@@ -234,8 +234,13 @@ class Skew(Fault):
 
 
 def _changed(frame: bytes, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
-    """A frame with its event changed, whether or not it is combined."""
-    message = json.loads(frame)
+    """A frame with its event changed, whether or not it is combined; as it is when another fault has spoilt it."""
+    try:
+        message = json.loads(frame)
+    except ValueError:
+        return frame
+    if not isinstance(message, dict):
+        return frame
     if "stream" in message and "data" in message:
         message["data"] = change(message["data"])
     else:

@@ -1,9 +1,9 @@
 """Hours of faults on virtual time: `python -m tests.faults.soak --hours 10 --symbols 104`.
 
-One fault after the other, drawn by chance from the whole matrix; everything that is published is compared. A world
-with one line and one with two share the hours, each in a process of its own. Every ten minutes of virtual time a line
-says what was compared, with memory and file descriptors; the last line has the sums. Ends with 1 at the first thing
-that is wrong, that does not heal in time, or when memory or file descriptors grow.
+One fault after the other, or two at once, drawn by chance from the whole matrix; everything that is published is
+compared. A world with one line and one with two share the hours, each in a process of its own. Every ten minutes of
+virtual time a line says what was compared, with memory and file descriptors; the last line has the sums. Ends with 1 at
+the first thing that is wrong, that does not heal in time, or when memory or file descriptors grow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILLED_H = 1.5  # the market's own bounded memory is full by then, and what stil
 CALM_RATE = 3.0  # orders a second and symbol between the faults
 
 
-def run(lines: int, *, hours: float, count: int, seed: int, rate: float, pause_s: float) -> Figures:
+def run(lines: int, *, hours: float, count: int, seed: int, rate: float, pause_s: float, pairs: float) -> Figures:
     """`pause_s` of calm between two faults, so that the venue's weight is not what is measured."""
     draw = random.Random(f"{seed}:{lines}")
     figures = Figures()
@@ -39,7 +39,7 @@ def run(lines: int, *, hours: float, count: int, seed: int, rate: float, pause_s
     began_s, told_s = time.monotonic(), 0.0
     while (virtual_s := (world.now_ns - START_NS) / S) < hours * 3600:
         world.market.set_rate(rate)
-        inflict(world, draw_case(draw), draw.choice(symbols), figures)
+        inflict(world, draw_case(draw, pairs), draw.choice(symbols), figures)
         world.market.set_rate(min(rate, CALM_RATE))
         world.run(pause_s)
         world.feed.publisher.events.clear()
@@ -65,6 +65,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--rate", type=float, default=12.0, help="orders a second and symbol while faults act")
     options.add_argument("--pause", type=float, default=10.0, help="seconds between two faults")
+    options.add_argument("--pairs", type=float, default=0.3, help="share of two faults at once")
     given = options.parse_args()
     worlds = [1, 2] if given.lines == "both" else [int(given.lines)]
     one = partial(
@@ -74,6 +75,7 @@ def main() -> int:
         seed=given.seed,
         rate=given.rate,
         pause_s=given.pause,
+        pairs=given.pairs,
     )
     with ProcessPoolExecutor(len(worlds), mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = [pool.submit(one, lines) for lines in worlds]

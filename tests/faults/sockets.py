@@ -1,7 +1,7 @@
 """The matrix over real sockets: `python -m tests.faults.sockets --seconds 3600 --transport both --lines both`.
 
-Faults of the venue and of the network one after the other (the whole matrix, then drawn by chance until the time is
-over), for each transport with one line and with two redundant ones. The last line has what was compared. Ends with 1 at
+Faults of the venue and of the network one after the other (the whole matrix, then drawn by chance, some in pairs, until
+the time is over), for each transport with one line and with two redundant ones. The last line has what was compared. Ends with 1 at
 the first wrong book, double trade, fault that does not heal within 5 s, or when the daemon's memory or descriptors
 grow.
 """
@@ -22,9 +22,10 @@ from tests.faults.growth import Growth
 from tests.faults.matrix import CASES, Case
 from tests.faults.network import NETWORK, Trouble
 from tests.faults.rig import Rig, rigged
-from tests.faults.trial import Figures
+from tests.faults.trial import Figures, both
 
 TOLD_S = 60.0
+PAIRS = 0.4
 
 
 def faults(*, is_tls: bool) -> list[Case | Trouble]:
@@ -44,6 +45,13 @@ def shortened(one: Case | Trouble) -> Case | Trouble:
     if isinstance(one, Trouble) or one.specs[0].startswith(("rest", "slow", "stale")):
         return one
     return one._replace(lasts_s=min(one.lasts_s, 0.7))
+
+
+def drawn(draw: random.Random, whole: Sequence[Case | Trouble]) -> Case | Trouble:
+    """Any of them; sometimes two at once, where both are the venue's."""
+    one, other = draw.sample(whole, 2)
+    is_pair = isinstance(one, Case) and isinstance(other, Case) and draw.random() < PAIRS
+    return both(one, other) if is_pair else one  # type: ignore[arg-type]
 
 
 def figures_of(rig: Rig) -> Figures:
@@ -73,7 +81,7 @@ async def run(
         whole = faults(is_tls=is_tls)
         todo = draw.sample(whole, len(whole))
         while (now_s := time.monotonic()) < began_s + seconds:
-            one = todo.pop() if todo else draw.choice(whole)
+            one = todo.pop() if todo else drawn(draw, whole)
             await rig.suffer(one, draw.choice(symbols))
             growth.look((now_s - began_s) / seconds)
             if now_s - told_s >= TOLD_S:

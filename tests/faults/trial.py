@@ -14,6 +14,7 @@ from tests.faults.world import FaultWorld
 from tests.virtual import S
 
 HEAL_S = 5.0
+COSTS = ("nothing", "proof", "books")  # the worst last
 LONGEST_S = 200.0  # any wait of ours included: a 403 keeps us away for a minute, a lost symbol's retries for half
 
 
@@ -158,6 +159,21 @@ def finish(world: FaultWorld, figures: Figures) -> None:
     world.end()
 
 
-def draw_case(draw: random.Random) -> Case:
-    """Any fault that leaves the world as it was."""
-    return draw.choice([case for case in CASES if case.is_virtual and not case.symbol_lost])
+def draw_case(draw: random.Random, pairs: float = 0.0) -> Case:
+    """Any fault that leaves the world as it was; two at once in a share of `pairs`."""
+    cases = [case for case in CASES if case.is_virtual and not case.symbol_lost]
+    if draw.random() >= pairs:
+        return draw.choice(cases)
+    return both(*draw.sample(cases, 2))
+
+
+def both(one: Case, other: Case) -> Case:
+    """Two faults at once."""
+    return Case(
+        f"{one.name} + {other.name}",
+        one.specs + other.specs,
+        max(one.costs, other.costs, key=COSTS.index),
+        max(one.lasts_s, other.lasts_s),
+        max(one.shows_s, other.shows_s),
+        one.is_long or other.is_long,
+    )
