@@ -1,9 +1,9 @@
 """The matrix over real sockets: `python -m tests.faults.sockets --seconds 3600 --transport both --lines both`.
 
 Faults of the venue and of the network one after the other (the whole matrix, then drawn by chance, some in pairs, until
-the time is over), for each transport with one line and with two redundant ones. The last line has what was compared. Ends with 1 at
-the first wrong book, double trade, fault that does not heal within 5 s, or when the daemon's memory or descriptors
-grow.
+the time is over), for each transport with one line and with two redundant ones. The last line has what was compared.
+Ends with 1 at the first wrong book, double trade, fault that does not heal within 5 s, or when the daemon's memory or
+descriptors grow.
 """
 
 from __future__ import annotations
