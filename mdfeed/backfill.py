@@ -79,7 +79,8 @@ class Backfill:
                 except VenueError as error:
                     reason = of_exception(error.__cause__ or error).reason
                     self.outcomes[reason] += 1
-                    wait_s = max(self._backoff.wait_s(), self._poll_s)
+                    imposed_s = self._rest.governor.blocked_s or float("inf")
+                    wait_s = max(min(self._backoff.wait_s(), imposed_s), self._poll_s)
                     break  # the host's trouble: the next hole would meet it again
             await asyncio.sleep(wait_s)
 

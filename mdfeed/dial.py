@@ -16,6 +16,7 @@ import picows
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import Frame
+from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
@@ -268,10 +269,14 @@ class _WebsocketsConnection(asyncio.Protocol):
             self._transport.abort()
 
 
+def of_response(response: Response) -> Refusal:
+    """What an answer that is no upgrade means."""
+    headers = {name.lower(): value for name, value in response.headers.raw_items()}
+    return of_status(response.status_code, headers, bytes(response.body or b""))
+
+
 def _refused(exc: Exception) -> Refused:
     if isinstance(exc, InvalidStatus):
-        response = exc.response
-        headers = {name.lower(): value for name, value in response.headers.raw_items()}
-        return Refused(of_status(response.status_code, headers, bytes(response.body or b"")))
+        return Refused(of_response(exc.response))
     said = exc.__cause__ if exc.__cause__ is not None and not isinstance(exc, InvalidHandshake) else exc
     return Refused(Refusal("handshake", f"the answer is no WebSocket upgrade: {said}"))

@@ -134,7 +134,8 @@ class Figures:
                 self._leave_alone(symbol)
                 log.warning("24 h figures of %s: %s", symbol or "all symbols", error)
                 return
-            self._paused_until_s = asyncio.get_running_loop().time() + max(self._backoff.wait_s(), 0.1)
+            imposed_s = self._rest.governor.blocked_s
+            self._paused_until_s = asyncio.get_running_loop().time() + (imposed_s or max(self._backoff.wait_s(), 0.1))
             held = self._fold.let_through(reason)
             if held is not None:
                 log.warning("24 h figures of %s: %s%s", symbol or "all symbols", error, held)

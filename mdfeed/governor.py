@@ -87,6 +87,7 @@ class Governor:
         self._now_ns = now_ns
         self._state_file = state_file
         self._block: Refusal | None = None
+        self._no_dial_until = 0  # UTC ns
         self._minute = 0  # the venue's, of _said
         self._said = 0  # the venue's newest word on that minute
         self._unsaid = 0  # weight that has ended without its word, since the start
@@ -199,10 +200,28 @@ class Governor:
             self._minute, self._said, self._shadows = minute, 0, 0
             self._known = self._unsaid
 
-    def stop(self, refusal: Refusal) -> None:
-        """The venue forbids requests for `refusal.retry_after_s`: nobody sends until then."""
-        self._block = refusal
-        self.blocked_until = max(self.blocked_until, self._now_ns() + int((refusal.retry_after_s or 0.0) * 1e9))
+    @property
+    def block(self) -> Refusal | None:
+        """Why nothing may be asked, while it is so."""
+        return self._block if self._now_ns() < self.blocked_until else None
+
+    @property
+    def blocked_s(self) -> float:
+        """Seconds for which nothing may be asked, 0 when nothing forbids it."""
+        return max(self.blocked_until - self._now_ns(), 0) / 1e9
+
+    @property
+    def no_dial_s(self) -> float:
+        """Seconds for which no connection may be opened either: a ban, or upgrades were too many."""
+        return max(self._no_dial_until - self._now_ns(), 0) / 1e9
+
+    def stop(self, refusal: Refusal, *, is_of_upgrade: bool = False) -> None:
+        """The venue forbids requests for `refusal.retry_after_s`: nobody sends until then. The longest word counts."""
+        until = self._now_ns() + int((refusal.retry_after_s or 0.0) * 1e9)
+        if until > self.blocked_until:
+            self.blocked_until, self._block = until, refusal
+        if is_of_upgrade or refusal.reason == "banned":
+            self._no_dial_until = max(self._no_dial_until, until)
         self._changed.set()
         self._save()
 
@@ -225,6 +244,7 @@ class Governor:
         if 0 < left_s <= LONGEST_RETRY_AFTER_S:
             self.blocked_until = until
             self._block = Refusal(reason, text, left_s)
+            self._no_dial_until = until if reason == "banned" else 0
             log.warning("no request for %.0f s: %s (before the restart)", left_s, text)
 
     def _save(self) -> None:

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 from mdfeed._clock import now_ns
 from mdfeed._line import Line
+from mdfeed.connects import ConnectBudget
 from mdfeed.dial import dial
 from mdfeed.lasting import lasting
 from mdfeed.layout import Layout
-from mdfeed.refusals import Backoff, ConnectBudget, of_exception
+from mdfeed.refusals import Backoff, of_exception
 from mdfeed.session import Heart as SessionHeart
 from mdfeed.session import Patience
 from mdfeed.stream import Stream
@@ -72,7 +73,7 @@ class Lines:
     """`run` serves the lines of `symbols` until cancelled; `follow` changes the symbols meanwhile.
 
     `streams` are the lines there are. `routes` as in the configuration; "auto" asks a host that is not the venue's own
-    which it serves. `max_age_s` is how old a connection may become.
+    which it serves. `max_age_s` is how old a connection may become. `budget` says when a connection may be dialled.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Lines:
         max_streams: int = 200,
         redundancy: int = 1,
         max_age_s: float = 23 * 3600.0,
-        max_connects: int = 300,
+        budget: ConnectBudget | None = None,
         reconnect_delay_ms: int = 1000,
         max_reconnect_delay_ms: int = 60_000,
         now_ns: Callable[[], int] = now_ns,
@@ -111,7 +112,8 @@ class Lines:
         self._now_ns = now_ns
         self._patience = patience or Patience()
         self._ssl_context = ssl_context
-        self._budget = ConnectBudget(max_connects)
+        self._budget = budget or ConnectBudget()
+        self._no_route = ""  # why the routes of a host cannot be told
         self._symbols: tuple[str, ...] = ()
         self._partials: tuple[str, ...] = ()
         self._layout: Layout | None = None
@@ -126,6 +128,12 @@ class Lines:
     def findings(self) -> dict[str, str]:
         """Channels that were found on another route than the venue's table says, and where."""
         return dict(self._layout.found) if self._layout else {}
+
+    def troubles(self) -> list[str]:
+        """A sentence for each line that brings nothing, with its newest reason."""
+        if self._layout is None:
+            return [f"lines: no route to the venue ({self._no_route or 'connecting'})"]
+        return [f"line {stream.name}: {stream.trouble}" for stream in self.streams if stream.trouble]
 
     def follow(self, symbols: Sequence[str]) -> None:
         """Carry these symbols from now on. Those that stay keep their line; it is changed make-before-break."""
@@ -218,6 +226,7 @@ class Lines:
             return "single"
         backoff = Backoff(self._delays_ms[0] / 1000, self._delays_ms[1] / 1000)
         while True:
+            await self._budget.turn()
             try:
                 connection = await dial(
                     self._transport,
@@ -232,6 +241,8 @@ class Lines:
                     log.info("%s has no separate routes: one connection for all channels", url)
                     return "single"
                 log.warning("no route to the venue at %s: %s; retrying", url, refusal.text)
+                self._no_route = refusal.text
+                self._budget.refused(refusal)
                 await asyncio.sleep(backoff.wait_s(refusal))
             else:
                 with suppress(Exception):
@@ -314,6 +325,7 @@ class Lines:
 
     async def _shown_by(self, plan: LinePlan) -> set[str]:
         """Streams of a plan that show a frame before the deadline; nothing when it cannot be opened."""
+        await self._budget.turn()
         try:
             connection = await dial(
                 self._transport,
@@ -323,7 +335,9 @@ class Lines:
                 timeout_s=self._patience.connect_s,
             )
         except Exception as error:  # a transport may say its trouble by whatever error
-            log.warning("the route %s cannot be probed: %s", plan.route, of_exception(error).text)
+            refusal = of_exception(error)
+            self._budget.refused(refusal)
+            log.warning("the route %s cannot be probed: %s", plan.route, refusal.text)
             return set()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._patience.first_message_s

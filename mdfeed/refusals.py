@@ -13,7 +13,6 @@ import re
 import socket
 import ssl
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -23,6 +22,11 @@ from mdfeed.errors import VenueError
 # Binance bans (418) last from 2 minutes to 3 days; a longer wait than that is a broken header.
 LONGEST_RETRY_AFTER_S = 3 * 86400.0
 RETRY_AFTER_UNSAID_S = {429: 60.0, 418: 120.0}
+LEAST_RETRY_AFTER_S = 1.0  # of a 429 or 418: one that says 0 would be asked without a pause
+# A 403, a 451 or a bad certificate is asked again after 2 s, and then after as long as it has lasted already: an outage
+# of seconds ends in seconds, and a block that stays sees six attempts in its first minute and one a minute after.
+LASTING_FIRST_S = 2.0
+AT_ONCE_S = 0.25  # within which all who waited for the same time to be over go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes = b"") -> Ref
     said = excerpt(body)
     match status:
         case 429 | 418:
-            wait_s = retry_after_s if retry_after_s is not None else RETRY_AFTER_UNSAID_S[status]
+            wait_s = RETRY_AFTER_UNSAID_S[status] if retry_after_s is None else max(retry_after_s, LEAST_RETRY_AFTER_S)
             if status == 418:
                 return Refusal("banned", f"banned by the venue (418), for {wait_s:.0f} s{said}", wait_s)
             return Refusal("rate_limited", f"rate limited by the venue (429), for {wait_s:.0f} s{said}", wait_s)
@@ -122,44 +126,36 @@ def excerpt(body: bytes) -> str:
 
 
 class Backoff:
-    """Exponential waits with full jitter: the n-th failure waits a random time up to base times 2^n, at most cap."""
+    """Exponential waits with full jitter: the n-th failure waits a random time up to base times 2^n, at most cap.
+
+    A refusal that waiting alone does not mend has waits of its own (LASTING_FIRST_S), at most cap. What the venue
+    imposes is neither undercut nor drawn out.
+    """
 
     def __init__(self, base_s: float, cap_s: float, jitter: Callable[[], float] = random.random) -> None:
         self._base_s = base_s
         self._cap_s = max(cap_s, base_s)
         self._jitter = jitter
+        self._lasting = 0
         self.failures = 0
 
     def reset(self) -> None:
-        self.failures = 0
+        self.failures = self._lasting = 0
 
     def wait_s(self, refusal: Refusal | None = None) -> float:
-        """Seconds until the next attempt, one more failure counted. What the venue imposes is never undercut."""
-        ceiling_s = min(self._cap_s, self._base_s * 2.0 ** min(self.failures, 40))
+        """Seconds until the next attempt, one more failure counted."""
+        ceiling_s = self._ceiling_s(self._base_s, self.failures)
         self.failures += 1
-        if refusal is None:
-            return self._jitter() * ceiling_s
-        if refusal.is_lasting:
-            return max(self._cap_s * (0.5 + 0.5 * self._jitter()), refusal.retry_after_s or 0.0)
-        return (refusal.retry_after_s or 0.0) + self._jitter() * ceiling_s
+        if refusal is not None and refusal.retry_after_s:
+            return refusal.retry_after_s + self._jitter() * min(ceiling_s, AT_ONCE_S)
+        if refusal is not None and refusal.is_lasting:
+            ceiling_s = self._ceiling_s(LASTING_FIRST_S, self._lasting)
+            self._lasting += 1
+            return ceiling_s * (0.5 + 0.5 * self._jitter())
+        return self._jitter() * ceiling_s
 
-
-class ConnectBudget:
-    """The venue's limit of connects, for all lines of one address together: at most `most` within `per_s` seconds."""
-
-    def __init__(self, most: int = 300, per_s: float = 300.0) -> None:
-        self._most = most
-        self._per_s = per_s
-        self._taken: deque[float] = deque()
-
-    def wait_s(self, now_s: float) -> float:
-        """0 when a connect may leave now, which is then counted; else seconds until it is worth asking again."""
-        while self._taken and self._taken[0] <= now_s - self._per_s:
-            self._taken.popleft()
-        if len(self._taken) < self._most:
-            self._taken.append(now_s)
-            return 0.0
-        return max(self._taken[0] + self._per_s - now_s, 0.001)
+    def _ceiling_s(self, base_s: float, failures: int) -> float:
+        return min(self._cap_s, base_s * 2.0 ** min(failures, 40))
 
 
 class Fold:

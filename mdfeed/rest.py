@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 
 from mdfeed.errors import GeoBlocked, RateLimited, SnapshotError
 from mdfeed.governor import Governor, Places, Purpose
-from mdfeed.refusals import Fold, Refusal, Refused, of_exception, of_status
+from mdfeed.refusals import Backoff, Fold, Refusal, Refused, of_exception, of_status
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-LASTING_S = 60.0  # how long a 403 or 451 keeps us away from the host, when the venue says no time
+LASTING_S = 60.0  # how long a 403 or 451 keeps us away from the host at most, when the venue says no time
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -70,6 +70,8 @@ class Rest:
         self._now_ns = now_ns
         self._block: Refusal | None = None  # this host's
         self._blocked_until = 0
+        self._lasting = Backoff(1.0, LASTING_S)
+        self._newest: Refusal | None = None
         self._idle: list[http.client.HTTPConnection] = []
         self._is_closed = False
         self._fold = Fold()
@@ -88,6 +90,11 @@ class Rest:
     def refusal(self) -> Refusal | None:
         """Why this host is kept away from (403, 451), while it is."""
         return self._block if self._now_ns() < self._blocked_until else None
+
+    @property
+    def newest_refusal(self) -> Refusal | None:
+        """How the newest request failed; None when it did not."""
+        return self._newest
 
     async def fetch(
         self,
@@ -152,6 +159,8 @@ class Rest:
                 self.governor.release(request.weight)
         if status == 200:
             self.answers["ok"] += 1
+            self._newest = None
+            self._lasting.reset()
         else:
             self._report(of_status(status, headers, body))
         return status, headers, body
@@ -171,10 +180,12 @@ class Rest:
 
     def _report(self, refusal: Refusal) -> None:
         self.answers[refusal.reason] += 1
+        self._newest = refusal
         wait_s = refusal.retry_after_s
         if refusal.reason in ("geo_blocked", "forbidden"):
-            wait_s = max(wait_s or 0.0, LASTING_S)
-            self._block, self._blocked_until = refusal, self._now_ns() + int(wait_s * 1e9)
+            if self._now_ns() >= self._blocked_until:  # requests that fail together count once
+                wait_s = self._lasting.wait_s(refusal)
+                self._block, self._blocked_until = refusal, self._now_ns() + int(wait_s * 1e9)
         elif wait_s is not None:
             self.governor.stop(refusal)
         held = self._fold.let_through(refusal.reason)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from mdfeed import sinks, venues
@@ -21,6 +22,7 @@ from mdfeed._valve import Valve
 from mdfeed.api import Api
 from mdfeed.clock import ClockWatch
 from mdfeed.config import Config, mask
+from mdfeed.connects import ConnectBudget
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
@@ -32,6 +34,7 @@ from mdfeed.logs import say_folded
 from mdfeed.metrics import FeedCollector, LoopLag, Part, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.page import Page
+from mdfeed.readiness import GOOD, books_not_good, sources_in_use, venue_troubles
 from mdfeed.rehearsal import Rehearsal
 from mdfeed.roster import Roster
 from mdfeed.upkeep import Upkeep, state_folder
@@ -45,7 +48,6 @@ TICK_S = 0.25
 SYMBOLS_NAMED = 10  # in the log's first line
 FIRST_LEVELS = 50  # as many as the venue gives for the least weight
 SINK_CLOSE_S = 2.0
-GOOD = ("LIVE", "PROVED")
 BAD = ("STALE", "SUSPECT")
 # Event kinds that are routine; everything else deserves a warning.
 ROUTINE = frozenset({"reseated", "removed", "fuse_rearmed", "shutdown", "trades_filled"})
@@ -96,7 +98,6 @@ class Service:
             )
         self.feed.attach(self.outbox)
         self.sink.on_ready = self._refresh
-        self.lines = self._lines()
         self.upkeep = Upkeep(
             self.feed,
             self.venue,
@@ -106,8 +107,9 @@ class Service:
             state=state,
             weight_share=config.rest.weight_share,
             forensics_kept=config.forensics.keep,
-            follow_partials=self.lines.follow_partials,
+            follow_partials=lambda symbols: self.lines.follow_partials(symbols),
         )
+        self.lines = self._lines()
         rest = self.upkeep.rest
         self.roster = Roster(config, self.feed, self.venue, rest, self.lines, self.sink.flush)
         self.clock = ClockWatch(self.feed, self.venue, rest)
@@ -165,7 +167,7 @@ class Service:
         )
 
     def _lines(self) -> Lines:
-        config = self.config
+        config, governor = self.config, self.upkeep.governor
         depth = "depth" if config.depth_stream == "250ms" else f"depth@{config.depth_stream}"
         return Lines(
             self.venue,
@@ -178,7 +180,11 @@ class Service:
             max_streams=config.lines.max_streams,
             redundancy=config.lines.redundancy,
             max_age_s=config.lines.max_age_h * 3600.0,
-            max_connects=config.lines.max_connects,
+            budget=ConnectBudget(
+                config.lines.max_connects,
+                forbidden_s=lambda: governor.no_dial_s,
+                on_refused=partial(governor.stop, is_of_upgrade=True),
+            ),
             reconnect_delay_ms=config.reconnect_delay_ms,
             max_reconnect_delay_ms=config.max_reconnect_delay_ms,
         )
@@ -217,15 +223,16 @@ class Service:
         reasons = [] if self.sink.is_connected else [f"{self.sink.name}: not connected"]
         if self.leases is not None and self.sink.is_connected:
             reasons += self.leases.reasons()
-        for symbol, track in self.feed.tracks.items():
-            if track.state not in GOOD:
-                reasons.append(f"{symbol}: {track.state} ({track.reason})")
-        if reasons and self.upkeep.snapshots.trouble:
-            reasons.append(self.upkeep.snapshots.trouble)
+        reasons += books_not_good(self.feed.tracks)
+        if any(track.state not in GOOD for track in self.feed.tracks.values()):
+            reasons += [*self.lines.troubles(), *venue_troubles(self.upkeep)]
         reasons += self.roster.unknown.values()
         if self._stopping.is_set():
             reasons.append("stopping")
-        return (503, {"status": "not_ready", "reasons": reasons}) if reasons else (200, {"status": "ready"})
+        if reasons:
+            return 503, {"status": "not_ready", "reasons": reasons}
+        notes = sources_in_use(self.feed.tracks, self.upkeep)
+        return 200, {"status": "ready", "notes": notes} if notes else {"status": "ready"}
 
     # ---- the run
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from mdfeed.errors import DecodeError, VenueError
 from mdfeed.governor import NO_ROOM, Purpose
-from mdfeed.refusals import Backoff, of_exception
+from mdfeed.refusals import Backoff, Refusal, of_exception
 from mdfeed.rest import Request, Rest
 from mdfeed.ws_api import WsApi
 
@@ -39,7 +39,7 @@ PURPOSES = (
 )
 UNSERVED_S = 2.0  # so long without any source, and the partial depth streams are asked for
 CALM_S = 5.0  # so long with every book full, and they are not needed any more
-LAST_PAUSE_S = 60.0  # between two attempts at a host that refuses us
+LAST_PAUSE_S = 60.0  # between two attempts at a host that refuses us, at most
 
 
 class Wanted(Protocol):
@@ -76,7 +76,7 @@ class Rung:
         self.trouble = ""  # token of the newest refusal, while it lasts
         self.outcomes: Counter[str] = Counter()
         self._backoff = Backoff(min(0.25, longest_pause_s), longest_pause_s)
-        self._longest_pause_s = longest_pause_s
+        self._lasting = Backoff(1.0, min(LAST_PAUSE_S, 12 * longest_pause_s))
         self._paused_until_s = 0.0  # loop time
 
     def is_usable(self, now_s: float) -> bool:
@@ -84,13 +84,14 @@ class Rung:
 
     def served(self) -> None:
         self._backoff.reset()
+        self._lasting.reset()
         self.trouble = ""
 
     def failed(self, reason: str, now_s: float) -> None:
         self.trouble = reason
         if now_s >= self._paused_until_s:  # requests that fail together count once
-            lasting_s = min(LAST_PAUSE_S, 12 * self._longest_pause_s)
-            self._paused_until_s = now_s + (lasting_s if reason in LASTING else self._backoff.wait_s())
+            refusal = Refusal(reason, "", is_lasting=reason in LASTING)
+            self._paused_until_s = now_s + (self._lasting if refusal.is_lasting else self._backoff).wait_s(refusal)
 
 
 class Snapshots:
@@ -138,7 +139,7 @@ class Snapshots:
     @property
     def trouble(self) -> str:
         """Which sources are in trouble and what serves instead, for people; "" when the first one serves."""
-        blocked_s = (self._rest.governor.blocked_until - self._now_ns()) / 1e9
+        blocked_s = self._rest.governor.blocked_s
         if not self.rungs[0].trouble and blocked_s <= 0:
             return ""
         if blocked_s > 0:
@@ -203,7 +204,8 @@ class Snapshots:
         """Those that are not in trouble, the highest first; none while the venue forbids requests."""
         if self._now_ns() < self._rest.governor.blocked_until:
             return []
-        return [rung for rung in self.rungs if rung.is_usable(now_s)]
+        is_refused = self._rest.refusal is not None  # its own wait, which ends by itself
+        return [rung for rung in self.rungs if rung.is_usable(now_s) and not (is_refused and rung.name == "rest")]
 
     async def _serve(self, wanted: Wanted, rungs: Sequence[Rung]) -> None:
         outcome = ""
@@ -272,7 +274,8 @@ class Snapshots:
             return
         if self._unserved_since_s is None:
             self._unserved_since_s = now_s
-        if now_s - self._unserved_since_s >= UNSERVED_S:
+        # A partial depth stream needs a connection of its own, which a ban forbids as well.
+        if now_s - self._unserved_since_s >= UNSERVED_S and not self._rest.governor.no_dial_s:
             unserved = {one.symbol for one in self._feed.wanted(now_ns) if one.priority <= 2}
             if not unserved.issubset(self.partials):
                 self._ask_partials(tuple(sorted(unserved.union(self.partials))))

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mdfeed._clock import now_ns
+from mdfeed.connects import ConnectBudget
 from mdfeed.errors import SubscribeError
-from mdfeed.refusals import Backoff, ConnectBudget, Fold, Refusal
+from mdfeed.refusals import Backoff, Fold, Refusal
 from mdfeed.session import Dialect, Heart, Means, Patience, Plan, Session
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,13 @@ class Stream:
         return max((leg.session.connected_since or 0 for leg in self._legs), default=0) or None
 
     @property
+    def trouble(self) -> str:
+        """Why nothing comes, for people; "" while something does."""
+        if not self.is_connected:
+            return f"not connected ({self.last_error or 'connecting'})"
+        return "connected, and shows nothing" if all(leg.session.is_deaf for leg in self._legs) else ""
+
+    @property
     def silent_streams(self) -> tuple[str, ...]:
         """Streams without a first frame at the deadline, on the connection that serves."""
         return self._legs[0].session.silent_streams if self._legs else ()
@@ -154,8 +162,7 @@ class Stream:
                 self._drop(leg)
 
     async def _start(self) -> Leg:
-        while (wait_s := self._budget.wait_s(asyncio.get_running_loop().time())) > 0:
-            await asyncio.sleep(wait_s)
+        await self._budget.turn()
         if not self._legs:
             self._asked = None
         leg = Leg(Session(self.plan, self._means, self._note_refused))
@@ -175,6 +182,7 @@ class Stream:
         refusal = leg.task.result()
         lived_s = asyncio.get_running_loop().time() - leg.session.opened_at_s if leg.session.line else 0.0
         self._drop(leg)
+        self._budget.refused(refusal)
         if lived_s >= self._patience.stable_s:
             self._backoff.reset()
         self.reconnects[refusal.reason] += 1
@@ -236,6 +244,7 @@ class Stream:
             await successor.end()
             refusal = successor.task.result() if not successor.task.cancelled() else Refusal("deaf", "it shows nothing")
             self._drop(successor)
+            self._budget.refused(refusal)
             self.reconnects[refusal.reason] += 1
             wait_s = self._roll_backoff.wait_s(refusal)
             self._roll_not_before_s = loop.time() + wait_s

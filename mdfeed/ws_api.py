@@ -14,10 +14,13 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
+from mdfeed.connects import OF_THE_ADDRESS
+from mdfeed.dial import of_response
 from mdfeed.errors import SnapshotError
 from mdfeed.governor import NO_ROOM, Governor, Purpose
 from mdfeed.refusals import Fold, Refusal, Refused, of_exception, of_status
@@ -27,6 +30,8 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 IDLE_S = 60.0
 ANSWER_S = 3.0  # over a connection that stands
+CLOCKS_APART_MS = 3_600_000
+LAST_MS = 1 << 53
 
 # Its two lines a connection would say what we say already.
 _quiet = logging.getLogger("mdfeed.ws_api.websockets")
@@ -105,7 +110,10 @@ class WsApi:
                 else:
                     self._governor.release(weight)
             if answer.get("status") != 200:
-                raise Refused(_refusal(answer))
+                refusal = _refusal(answer, self._governor.venue_ns / 1e6)
+                if refusal.reason in OF_THE_ADDRESS:
+                    self._governor.stop(refusal)
+                raise Refused(refusal)
             result = answer["result"]
             if not isinstance(result, dict):
                 raise SnapshotError(f"WS-API: an answer without a result: {str(answer)[:120]}")
@@ -114,8 +122,6 @@ class WsApi:
             if refusal is NO_ROOM:
                 raise SnapshotError(refusal.text) from exc
             self.answers[refusal.reason] += 1
-            if refusal.reason in ("rate_limited", "banned") and has_left:
-                self._governor.stop(refusal)
             held = self._fold.let_through(refusal.reason)
             if held is not None:
                 log.warning("WS-API %s: %s%s", self._url, refusal.text, held)
@@ -128,16 +134,22 @@ class WsApi:
             if self._connection is None:
                 if self._ssl_context is None and self._url.startswith("wss:"):
                     self._ssl_context = ssl.create_default_context()
-                self._connection = await connect(
-                    self._url,
-                    ssl=self._ssl_context,
-                    max_size=MAX_ANSWER_BYTES,
-                    compression=None,
-                    proxy=None,
-                    logger=_quiet,
-                    open_timeout=self._timeout_s,
-                    close_timeout=1,
-                )
+                try:
+                    self._connection = await connect(
+                        self._url,
+                        ssl=self._ssl_context,
+                        max_size=MAX_ANSWER_BYTES,
+                        compression=None,
+                        proxy=None,
+                        logger=_quiet,
+                        open_timeout=self._timeout_s,
+                        close_timeout=1,
+                    )
+                except InvalidStatus as error:
+                    refusal = of_response(error.response)
+                    if refusal.reason in OF_THE_ADDRESS:
+                        self._governor.stop(refusal, is_of_upgrade=True)
+                    raise Refused(refusal) from error
                 self._reader = asyncio.create_task(self._read(self._connection), name="ws-api")
             return self._connection
 
@@ -194,8 +206,19 @@ def _used(answer: dict[str, Any]) -> int | None:
     return None
 
 
-def _refusal(answer: dict[str, Any]) -> Refusal:
+def _refusal(answer: dict[str, Any], now_ms: float) -> Refusal:
     """`status` is that of HTTP; `error` has code, msg, and on 429 and 418 `data.retryAfter`, ms since the epoch."""
     status, error = answer.get("status"), answer.get("error")
+    headers = {}
+    data = error.get("data") if isinstance(error, dict) else None
+    if isinstance(data, dict) and _is_time(until_ms := data.get("retryAfter")):
+        # Its own clock where it says it: ours may differ. One that is hours off is none.
+        said_ms = data.get("serverTime")
+        from_ms = said_ms if _is_time(said_ms) and abs(said_ms - now_ms) < CLOCKS_APART_MS else now_ms
+        headers["retry-after"] = f"{max(until_ms - from_ms, 0.0) / 1000:.3f}"
     text = json.dumps(error).encode()
-    return of_status(status if isinstance(status, int) else 500, {}, text)
+    return of_status(status if isinstance(status, int) else 500, headers, text)
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LAST_MS

@@ -96,3 +96,15 @@ def test_a_ban_is_waited_for(world_of):
     assert world.followed == [("BTCUSDT",)]
     world.run(8)
     assert world.feed.tracks["BTCUSDT"].state == "PROVED"
+
+
+def test_a_ban_opens_no_partial_depth_and_is_over_at_its_end(world_of):
+    world = world_of(["BTCUSDT"], channels=("depth@100ms", "bookTicker"))
+    until_ns = world.now_ns + 40 * 10**9
+    world.refuse = lambda path: Answer(418, b"{}", {"Retry-After": "40"}) if world.clock() < until_ns else None
+    world.run(39)
+    assert world.followed == []
+    assert world.feed.tracks["BTCUSDT"].state == "SYNCING"
+    world.run(3)
+    assert world.feed.tracks["BTCUSDT"].state in ("LIVE", "PROVED")
+    assert world.figures.outcomes["ticker"] == 1, "the figures wait no longer either"

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from mdfeed.refusals import (
     LONGEST_RETRY_AFTER_S,
     Backoff,
-    ConnectBudget,
     Fold,
     Refusal,
     excerpt,
     of_exception,
+    of_status,
     retry_after,
 )
 
@@ -83,11 +83,33 @@ def test_backoff_grows_to_the_cap_and_never_undercuts_the_venue():
     assert [backoff.wait_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     backoff.reset()
     assert backoff.wait_s() == 1
-    assert backoff.wait_s(Refusal("rate_limited", "", retry_after_s=100.0)) == 102
-    assert backoff.wait_s(Refusal("geo_blocked", "", is_lasting=True)) == 60
+    assert backoff.wait_s(Refusal("rate_limited", "", retry_after_s=100.0)) == 100.25
     for _ in range(2000):
         backoff.wait_s()
     assert backoff.wait_s() == 60
+
+
+@pytest.mark.parametrize("failures", [0, 20])
+def test_a_wait_that_the_venue_imposes_is_not_drawn_out_by_what_failed_before(failures):
+    backoff = Backoff(1.0, 60.0, jitter=lambda: 1.0)
+    for _ in range(failures):
+        backoff.wait_s()
+    refusal = of_status(451, {"retry-after": "4"})
+    assert backoff.wait_s(refusal) == 4.25
+    assert backoff.wait_s(of_status(429, {"retry-after": "0"})) == 1.25, "but never asked without a pause"
+
+
+def test_a_refusal_that_may_last_is_asked_again_after_as_long_as_it_has_lasted():
+    backoff = Backoff(1.0, 60.0, jitter=lambda: 0.0)
+    for _ in range(9):
+        backoff.wait_s()  # other troubles before do not count
+    waits = [backoff.wait_s(of_status(403, {})) for _ in range(8)]
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    for n in range(1, 5):
+        assert waits[n] <= sum(waits[:n]) + 1
+    backoff.reset()
+    assert backoff.wait_s(of_status(451, {})) == 1
+    assert Backoff(0.001, 0.02, jitter=lambda: 1.0).wait_s(of_status(451, {})) == 0.02
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
@@ -109,22 +131,3 @@ def test_repeats_are_folded_and_counted():
     assert fold.let_through("refused") is None
     now[0] = 61.0
     assert fold.let_through("refused") == " (1 more like it since the last report)"
-
-
-def test_connects_are_limited_over_all_lines():
-    budget = ConnectBudget(most=3, per_s=10.0)
-    assert [budget.wait_s(at) for at in (0.0, 1.0, 2.0)] == [0, 0, 0]
-    assert budget.wait_s(4.0) == 6.0
-    assert budget.wait_s(10.0) == 0
-    assert budget.wait_s(10.5) == 0.5
-    assert budget.wait_s(11.0) == 0
-
-
-@given(st.lists(st.floats(0, 30), max_size=200))
-def test_no_window_holds_more_connects_than_allowed(pauses):
-    budget, now, taken = ConnectBudget(most=5, per_s=60.0), 0.0, []
-    for pause in pauses:
-        now += pause
-        if budget.wait_s(now) == 0:
-            taken.append(now)
-    assert all(later - first >= 60.0 for first, later in zip(taken, taken[5:], strict=False))

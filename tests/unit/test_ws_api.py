@@ -20,6 +20,7 @@ from tests.lines import until
 from tests.wire import HttpServer, reply
 
 VENUE = venues.get("binance-usdm")
+NOW_MS = 1_767_000_000_000
 
 
 async def test_a_snapshot_and_the_weight_it_cost():
@@ -88,6 +89,43 @@ async def test_answers_that_are_none(answer, reason):
         assert api.answers == {reason: 1}
         assert governor.weight_used == 2, "it may have arrived"
         assert (governor.blocked_until > 0) == (reason == "banned")
+        await api.close()
+
+
+@pytest.mark.parametrize(("status", "unsaid_s"), [(429, 60.0), (418, 120.0)])
+@pytest.mark.parametrize(
+    ("data", "wait_s"),
+    [
+        ({"serverTime": NOW_MS, "retryAfter": NOW_MS + 3_600_000}, 3600.0),
+        ({"serverTime": NOW_MS - 20_000, "retryAfter": NOW_MS + 3_580_000}, 3600.0),  # its clock is late
+        ({"serverTime": 1, "retryAfter": NOW_MS + 3_600_000}, 3600.0),
+        ({"retryAfter": NOW_MS + 3_600_000}, 3600.0),
+        ({"retryAfter": NOW_MS - 5}, 1.0),
+        ({"retryAfter": 1e300}, None),
+        ({"retryAfter": "soon"}, None),
+        ({"retryAfter": True}, None),
+        ([], None),
+    ],
+)
+def test_the_wait_that_an_answer_imposes(status, unsaid_s, data, wait_s):
+    answer = {"id": 1, "status": status, "error": {"code": -1003, "msg": "no", "data": data}}
+    assert ws_api._refusal(answer, NOW_MS).retry_after_s == (unsaid_s if wait_s is None else pytest.approx(wait_s))
+
+
+@pytest.mark.parametrize(("status", "reason"), [("418 I'm a teapot", "banned"), ("429 Too Many", "rate_limited")])
+async def test_a_refused_upgrade_stops_rest_and_lines_too(status, reason):
+    async with HttpServer(lambda path: reply(status, b"", Retry_After=30, Connection="close")).running() as server:
+        governor = Governor()
+        api = WsApi(server.url.replace("http:", "ws:"), governor)
+        for _ in range(2):
+            with pytest.raises(SnapshotError):
+                await api.depth("BTCUSDT", 50, 2, Purpose.FIRST)
+        assert len(server.paths) == 1
+        assert governor.block.reason == reason
+        assert 29 < governor.blocked_s <= 30
+        assert 29 < governor.no_dial_s <= 30
+        assert governor.weight_used == 0
+        assert api.answers[reason] == 2
         await api.close()
 
 
