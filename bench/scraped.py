@@ -98,6 +98,7 @@ def main() -> None:
         "redis.leases": False,
         "http.host": "127.0.0.1",
         "health_port": 0,
+        "state_dir": "none",
     }
     with options.frames.open("rb") as file:
         frames = [line.rstrip(b"\n") for _, line in zip(range(SEED_FRAMES), file, strict=False)]

@@ -20,7 +20,7 @@ import yaml
 
 from mdfeed.errors import ConfigError, UsageError
 from mdfeed.keyfile import Given, read_keys, suggest
-from mdfeed.settings import CHECKS, KEYS, PATHS, SECRET_FILES, SECRETS, SECTIONS, Config, Key, no_problem
+from mdfeed.settings import CHECKS, KEYS, NO_FOLDER, PATHS, SECRET_FILES, SECRETS, SECTIONS, Config, Key, no_problem
 
 __all__ = [
     "KEYS",
@@ -131,7 +131,9 @@ def with_secrets(given: dict[str, Given], folder: Path) -> dict[str, Given]:
 def with_paths(given: dict[str, Given], folder: Path) -> dict[str, Given]:
     """The same layer with the names of files made to start at `folder`."""
     return {
-        name: replace(item, value=str(folder / item.value)) if name in PATHS and isinstance(item.value, str) else item
+        name: replace(item, value=str(folder / item.value))
+        if name in PATHS and isinstance(item.value, str) and item.value.lower() != NO_FOLDER
+        else item
         for name, item in given.items()
     }
 

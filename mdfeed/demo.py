@@ -29,6 +29,7 @@ from mdfeed.embedded import EmbeddedRedis
 from mdfeed.errors import MdfeedError
 from mdfeed.rest import Rest
 from mdfeed.service import Service
+from mdfeed.settings import NO_FOLDER
 from mdfeed.venues import get as get_venue
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
@@ -71,6 +72,7 @@ async def _demo(
                 "redis_url": redis_url,
                 "http.host": "127.0.0.1",
                 "health_port": 0,
+                "state_dir": NO_FOLDER,
             },
         )
         service = Service(config)

@@ -11,7 +11,6 @@ import asyncio
 import bisect
 import heapq
 import itertools
-import json
 import logging
 import time
 from collections import Counter
@@ -20,7 +19,8 @@ from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
-from mdfeed.refusals import LONGEST_RETRY_AFTER_S, Refusal, Refused
+from mdfeed.kept import Kept, WeightFile
+from mdfeed.refusals import Refusal, Refused
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Governor:
         self.limit = weight_per_minute
         self._usable = weight_per_minute * share / MOST  # what SHARES are shares of
         self._now_ns = now_ns
-        self._state_file = state_file
+        self._file = WeightFile(state_file, now_ns) if state_file is not None else None
         self._block: Refusal | None = None
         self._no_dial_until = 0  # UTC ns
         self._minute = 0  # the venue's, of _said
@@ -99,8 +99,8 @@ class Governor:
         self._serial = itertools.count()
         self._changed = asyncio.Event()
         self._saved: tuple[int, int, int] | None = None
-        if state_file is not None:
-            self._load(state_file)
+        if self._file is not None:
+            self._load(self._file)
 
     @property
     def weight_used(self) -> int:
@@ -227,41 +227,33 @@ class Governor:
 
     # ---- over a restart
 
-    def _load(self, path: Path) -> None:
-        try:
-            kept = json.loads(path.read_bytes())
-            minute, used, until = int(kept["minute"]), int(kept["used"]), int(kept["blocked_until"])
-            reason, text = str(kept["reason"]), str(kept["text"])
-            if min(minute, used, until) < 0:
-                raise ValueError("negative")
-        except FileNotFoundError:
+    def _load(self, file: WeightFile) -> None:
+        kept = file.load()
+        if kept is None:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is not a state of the request weight, ignored: %r", path, error)
-            return
-        self._minute, self._said = minute, used
-        left_s = (until - self._now_ns()) / 1e9
-        if 0 < left_s <= LONGEST_RETRY_AFTER_S:
-            self.blocked_until = until
-            self._block = Refusal(reason, text, left_s)
-            self._no_dial_until = until if reason == "banned" else 0
-            log.warning("no request for %.0f s: %s (before the restart)", left_s, text)
+        self._minute, self._said = kept.minute, kept.used
+        self._heed(kept)
+        if self._block is not None:
+            log.warning("no request for %.0f s: %s (before the restart)", self.blocked_s, self._block.text)
+
+    def _heed(self, kept: Kept) -> None:
+        # A ban that was met before the restart, or by another daemon that asks from this address.
+        if kept.blocked_until > self.blocked_until:
+            self.blocked_until = kept.blocked_until
+            self._block = Refusal(kept.reason, kept.text, self.blocked_s)
+            if kept.reason == "banned":
+                self._no_dial_until = kept.blocked_until
+            self._changed.set()
 
     def _save(self) -> None:
-        # A whole file or the one before: written aside, then renamed over.
         state = (self._minute, self._said + self._unsaid - self._known, self.blocked_until)
-        if self._state_file is None or state == self._saved:
+        if self._file is None or state == self._saved:
             return
-        self._saved = state
         block = self._block or Refusal("", "")
-        kept = dict(zip(("minute", "used", "blocked_until"), state, strict=True))
-        aside = self._state_file.with_name(f".{self._state_file.name}.new")
-        try:
-            aside.write_text(json.dumps({**kept, "reason": block.reason, "text": block.text}))
-            aside.replace(self._state_file)
-        except OSError as error:
-            log.warning("the request weight is not kept over a restart: %s", error)
-            self._state_file = None
+        kept = self._file.save(Kept(*state, block.reason, block.text))
+        if kept is not None:
+            self._saved = state
+            self._heed(kept)
 
 
 class Places:

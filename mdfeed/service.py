@@ -26,6 +26,7 @@ from mdfeed.connects import ConnectBudget
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
+from mdfeed.kept import open_folder
 from mdfeed.lasting import lasting
 from mdfeed.lease import Leases
 from mdfeed.legacy_metrics import LegacyMetrics
@@ -37,7 +38,7 @@ from mdfeed.page import Page
 from mdfeed.readiness import GOOD, books_not_good, sources_in_use, venue_troubles
 from mdfeed.rehearsal import Rehearsal
 from mdfeed.roster import Roster
-from mdfeed.upkeep import Upkeep, state_folder
+from mdfeed.upkeep import Upkeep
 from mdfeed.upkeep_metrics import UpkeepMetrics
 from mdfeed.view import View
 from mdfeed.viewers import Viewers
@@ -64,12 +65,7 @@ class Service:
     def __init__(self, config: Config, *, takeover: bool = False) -> None:
         self.config = config
         self.venue = venues.get(config.venue)
-        state = state_folder(config.state_dir)
-        try:
-            if state is not None:
-                state.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise config.error("state_dir", f"{state}: {error.strerror}") from error
+        state = open_folder(config)
         self.feed = Feed(
             self.venue,
             depth=config.order_book_depth,

@@ -23,6 +23,7 @@ LEAST_PERIOD_US = 100
 # Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.
 SECRETS = frozenset({"redis_url", "http.auth.token", "http.auth.password"})
 # Keys that name a file or a folder; relative names start at the folder of the configuration file.
+NO_FOLDER = "none"  # in the place of a folder: nothing is kept
 PATHS = frozenset({"state_dir", "http.tls.cert", "http.tls.key", "http.tls.client_ca"})
 
 Output = Literal["market_data", "orderbook", "trades", "state", "book", "bbo", "trades_stream", "events"]
@@ -237,8 +238,8 @@ class Config(Struct, frozen=True):
     state_dir: Annotated[
         Word | None,
         Meta(
-            description="folder of what is kept over a restart (request weight) and of forensic files; "
-            "null: systemd's $STATE_DIRECTORY, else nothing is kept"
+            description="folder of what is kept over a restart (request weight, a ban) and of forensic files; null: "
+            "$STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/mdfeed, else ~/.local/state/mdfeed; none: nothing is kept"
         ),
     ] = None
     book: Book = msgspec.field(default_factory=Book)

@@ -6,7 +6,6 @@ Answers for one governor shared by all of them, and for what is kept in the stat
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,17 +16,12 @@ from mdfeed.backfill import Backfill
 from mdfeed.figures import Figures
 from mdfeed.forensics import Forensics
 from mdfeed.governor import Governor
+from mdfeed.kept import file_of
 from mdfeed.lasting import lasting
 from mdfeed.rest import Rest
 from mdfeed.snapshots import Snapshots
 from mdfeed.venues import Venue
 from mdfeed.ws_api import WsApi
-
-
-def state_folder(configured: str | None = None) -> Path | None:
-    """Where state is kept over a restart: as configured, else systemd's $STATE_DIRECTORY, else nowhere (None)."""
-    name = configured or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(name) if name else None
 
 
 def ws_api_url_of(venue: Venue, ws_url: str) -> str | None:
@@ -59,7 +53,7 @@ class Upkeep:
         forensics_kept: int = 20,
         now_ns: Callable[[], int] = own_clock,
     ) -> None:
-        kept = state / "weight.json" if state is not None else None
+        kept = file_of(state, rest_url) if state is not None else None
         self.governor = Governor(share=weight_share, now_ns=now_ns, state_file=kept)
         self.rest = Rest(rest_url, governor=self.governor, now_ns=now_ns)
         api_url = ws_api_url_of(venue, ws_url)

@@ -25,7 +25,7 @@ FLOORS = [
     "_pulse _text _ladder _grid _audit _rows _book _parse _payload _encode _resp _recent _valve _window _stats",
     "venues",
     "_fuse _races _slots _proof _publish _sync _tape _recall _trust _seat _track _feed _seeds",
-    "_clock _line lasting refusals connects dial session stream layout lines clock roster governor rest snapshots"
+    "_clock _line lasting refusals connects kept dial session stream layout lines clock roster governor rest snapshots"
     " upkeep ws_api redis_url sentinel findings redis_checks sinks capture containers player exchange embedded"
     " httphead httpline gate handshakes http api metrics process rates view viewers page glance exposition"
     " upkeep_metrics legacy_metrics logs rehearsal notify lease readiness service figures"

@@ -16,7 +16,9 @@ import pytest
 import redis.asyncio as redis
 
 from mdfeed.embedded import EmbeddedRedis
+from mdfeed.exchange.script import Script
 from mdfeed.exchange.server import SimulatedExchange
+from mdfeed.exchange.spec import parse
 from tests.conftest import ROOT
 from tests.integration.daemon import free_port, levels_of, serving
 
@@ -150,7 +152,7 @@ async def test_the_earlier_names_count_what_redis_was_handed(tmp_path):
                 assert 'websocket_connected{symbol="BTCUSDT"} 1.0' in metrics
                 assert 'mdfeed_forensics_files_total{result="written",venue="binance-usdm"} 0.0' in metrics
                 assert await daemon.end() == 0
-    assert json.loads((tmp_path / "kept/weight.json").read_bytes())["used"] > 0
+    assert json.loads(next((tmp_path / "kept").glob("weight-127.0.0.1-*.json")).read_bytes())["used"] > 0
 
 
 def counts_of(metrics: str, kind: str) -> dict[str, float]:
@@ -288,3 +290,17 @@ async def test_a_real_capture_through_exchange_and_daemon(tmp_path, data_dir):
                     str(Decimal(v).normalize()) for v in expected["best_ask"]
                 ]
                 assert await daemon.end() == 0
+
+
+async def test_a_ban_outlives_a_kill_without_any_configuration(tmp_path):
+    fault = parse("rest:status=418,retry_after=60")
+    async with SimulatedExchange(SYMBOLS, seam=Script([fault])) as exchange:
+        config = write_config(tmp_path, exchange, "redis://127.0.0.1:1")
+        async with serving("-c", config) as daemon:
+            await daemon.until("/ready", lambda status, body: "banned by the venue" in str(body))
+            await daemon.end(signal.SIGKILL)
+        asked, dialled = fault.count, len(exchange.links)
+        async with serving("-c", config) as daemon:
+            await daemon.until("/ready", lambda status, body: "the venue forbids requests until" in str(body))
+            await asyncio.sleep(1.0)
+            assert (fault.count, len(exchange.links)) == (asked, dialled)

@@ -68,8 +68,7 @@ def test_the_keys_reach_their_parts(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_or_a_recall_there_are_no_forensics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    assert service().upkeep.forensics is None
+    assert service(state_dir="none").upkeep.forensics is None
     assert service(state_dir=str(tmp_path), forensics__recall_mib=0).upkeep.forensics is None
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path / 'of-systemd'}:/elsewhere")
     assert service().upkeep.forensics is not None
