@@ -1,4 +1,4 @@
-"""What is kept over a restart: in which folder, and the request weight and ban of a venue's address.
+"""What is kept over a restart: in which folder, a venue's request weight and ban, and the symbols that it has listed.
 
 Answers for a file that is whole or the one before, for two daemons that share it (they share the address as well), and
 for never handing one venue's word to another: the file is named by the venue's host and port. Knows no request.
@@ -94,14 +94,12 @@ class WeightFile:
     def save(self, ours: Kept) -> Kept | None:
         """Keep `ours`; what is kept now, which may hold another daemon's longer ban. None when it could not be."""
         try:
-            with self._locked():
+            with _locked(self.path.parent):
                 try:
                     merged = _merged(ours, self._read())
                 except (FileNotFoundError, ValueError, KeyError, TypeError):
                     merged = ours
-                aside = self.path.with_name(f".{self.path.name}.new")
-                aside.write_text(json.dumps(merged._asdict()))
-                aside.replace(self.path)
+                _replace(self.path, merged._asdict())
         except OSError as error:
             if not self._is_failing:
                 log.warning("the request weight is not kept over a restart, until it can be: %s", error)
@@ -122,22 +120,61 @@ class WeightFile:
             return Kept(minute, used)
         return Kept(minute, used, until, str(said["reason"]), str(said["text"]))
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # The folder itself is locked, so that no further file lies in it. Ends with the process at the latest.
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+
+class ListedFile:
+    """Symbols that a venue has listed while they were followed: one that it lists no more is told from a typo."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.symbols = self._read()
+
+    def _read(self) -> set[str]:
         try:
-            for tries_left in reversed(range(LOCK_TRIES)):
-                try:
-                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not tries_left:
-                        raise
-                    time.sleep(LOCK_S)
-            yield
-        finally:
-            os.close(folder)
+            said = json.loads(self._path.read_bytes()) if self._path is not None else []
+            return {symbol for symbol in said if isinstance(symbol, str)}
+        except FileNotFoundError:
+            return set()
+        except (OSError, ValueError, TypeError) as error:
+            log.warning("%s is no list of symbols, ignored: %r", self._path, error)
+            return set()
+
+    def add(self, symbols: set[str]) -> None:
+        """Remember these too. A disk that refuses is logged, nothing more."""
+        if symbols <= self.symbols:
+            return
+        self.symbols |= symbols
+        if self._path is None:
+            return
+        try:
+            with _locked(self._path.parent):
+                self.symbols |= self._read()
+                _replace(self._path, sorted(self.symbols))
+        except OSError as error:
+            log.warning("the symbols that the venue lists are not kept: %s", error)
+
+
+def _replace(path: Path, value: object) -> None:
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(json.dumps(value))
+    aside.replace(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # The folder itself is locked, so that no further file lies in it. Ends with the process at the latest.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for tries_left in reversed(range(LOCK_TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not tries_left:
+                    raise
+                time.sleep(LOCK_S)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _merged(ours: Kept, theirs: Kept) -> Kept:

@@ -26,7 +26,7 @@ from mdfeed.connects import ConnectBudget
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
-from mdfeed.kept import open_folder
+from mdfeed.kept import ListedFile, file_of, open_folder
 from mdfeed.lasting import lasting
 from mdfeed.lease import Leases
 from mdfeed.legacy_metrics import LegacyMetrics
@@ -107,7 +107,8 @@ class Service:
         )
         self.lines = self._lines()
         rest = self.upkeep.rest
-        self.roster = Roster(config, self.feed, self.venue, rest, self.lines, self.sink.flush)
+        listed = ListedFile(file_of(state, config.exchange_rest_url, "listed") if state is not None else None)
+        self.roster = Roster(config, self.feed, self.venue, rest, self.lines, self.sink.flush, listed)
         self.clock = ClockWatch(self.feed, self.venue, rest)
         self.rehearsal = self._rehearsal()
         self.lag = LoopLag()
@@ -222,7 +223,7 @@ class Service:
         reasons += books_not_good(self.feed.tracks)
         if any(track.state not in GOOD for track in self.feed.tracks.values()):
             reasons += [*self.lines.troubles(), *venue_troubles(self.upkeep)]
-        reasons += self.roster.unknown.values()
+        reasons += self.roster.reasons()
         if self._stopping.is_set():
             reasons.append("stopping")
         if reasons:

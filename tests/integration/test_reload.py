@@ -119,3 +119,26 @@ async def test_without_the_venues_list_the_check_comes_later(tmp_path):
                 assert not any("BTCUSDT:" in reason and "NOSUCH" not in reason for reason in body["reasons"])
                 assert sum("does not list NOSUCHUSDT" in line for line in daemon.log) == 1
                 assert await daemon.end() == 0
+
+
+async def test_a_delisted_symbol_stops_neither_a_reload_nor_a_start(tmp_path):
+    async with SimulatedExchange((*LISTED, "BNBUSDT"), rate=80) as exchange:
+        with EmbeddedRedis() as server:
+            config = write_config(tmp_path, exchange, server.url, symbols=["BTCUSDT", "SOLUSDT"])
+            async with serving("-c", config) as daemon, redis.Redis.from_url(server.url) as client:
+                await daemon.until_ready()
+                exchange.market.delist("SOLUSDT")
+                write_config(tmp_path, exchange, server.url, symbols=["BTCUSDT", "SOLUSDT", "BNBUSDT"])
+                daemon.process.send_signal(signal.SIGHUP)
+                async with asyncio.timeout(15):
+                    while not await client.get("market_data:BNBUSDT"):
+                        await asyncio.sleep(0.05)
+                await daemon.until("/ready", lambda status, body: "SOLUSDT: not listed any more" in str(body))
+                assert any("SOLUSDT delisted" in line for line in daemon.log)
+                assert await daemon.end() == 0
+            async with serving("-c", config) as daemon:
+                await daemon.until(
+                    "/ready",
+                    lambda status, body: status == 503 and all("SOLUSDT" in reason for reason in body["reasons"]),
+                )
+                assert await daemon.end() == 0
