@@ -164,16 +164,28 @@ def demo(context: click.Context, seconds: float | None, no_ui: bool, symbols: li
     "--rate", type=click.FloatRange(min=0), default=50.0, show_default=True, help="Orders a second and symbol."
 )
 @click.option("--capture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Play this capture.")
-@click.option("--fault", "faults", multiple=True, envvar="MDFEED_SIM_FAULT", metavar="SPEC", help="A fault to inject.")
+@click.option(
+    "--fault", "faults", multiple=True, envvar="MDFEED_SIM_FAULT", metavar="SPEC",
+    help="A fault to inject: drop, silence, close, reset, tls, rest, delist..., as in rest:status=429,for=5s. "
+    "`--fault help` lists all with their words.",
+)  # fmt: skip
+@click.option("--tls", is_flag=True, envvar="MDFEED_SIM_TLS", help="wss and https; the file to trust is printed.")
+@click.option(
+    "--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Chain, in place of a made one."
+)
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The chain's key.")
 @common
 @click.pass_context
 def sim(context: click.Context, port: int, symbols: list[str] | None, seed: int, rate: float, capture: Path | None,
-        faults: Sequence[str]) -> int:  # fmt: skip
+        faults: Sequence[str], tls: bool, tls_cert: Path | None, tls_key: Path | None) -> int:  # fmt: skip
     """Run a simulated exchange on the loopback interface."""
     log_plainly(context, "info")
     from mdfeed import sim as verb
 
-    return verb.run(port, symbols or [], seed, rate, capture, list(faults))
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key need each other")
+    files = (tls_cert, tls_key) if tls_cert and tls_key else None
+    return verb.run(port, symbols or [], seed, rate, capture, list(faults), tls=tls or bool(files), tls_files=files)
 
 
 @door.command()

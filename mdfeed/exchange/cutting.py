@@ -109,6 +109,32 @@ class NoPing(Fault):
         return not (self.is_on and wire in self.chosen_wires())
 
 
+class Tls(Fault):
+    """TLS handshakes show a certificate that a client refuses: "untrusted", "expired" or "foreign" (of another host).
+
+    Open connections are torn when it begins (`cuts` False: they stay). Nothing happens without TLS.
+    """
+
+    KINDS = ("untrusted", "expired", "foreign")
+
+    def __init__(self, *, kind: str = "untrusted", cuts: bool = True, **window: Any) -> None:
+        super().__init__(**window)
+        if kind not in self.KINDS:
+            raise ValueError(f"kind: {kind!r} is none of {', '.join(self.KINDS)}")
+        self._kind, self._cuts = kind, cuts
+
+    def begin(self, source: object) -> None:
+        if self._cuts:
+            for wire in self.chosen_wires():
+                wire.abort()
+
+    def greeted(self) -> str | None:
+        if not self.is_on:
+            return None
+        self.count += 1
+        return self._kind
+
+
 class Dribble(Fault):
     """Bytes come `piece` at a time, `bytes_per_s` of them at most (0: as fast as they go). Sockets only."""
 

@@ -63,6 +63,10 @@ class Seam:
     def step(self, now_ns: int, source: object) -> None:
         """The venue's clock has moved on; `source` (a Market, or a playback) is about to."""
 
+    def greeted(self) -> str | None:
+        """At the start of a TLS handshake: the kind of a bad certificate that is shown, or None for the good one."""
+        return None
+
     def asked(self, asked: Asked) -> Answer | None:
         """Before a request is looked at: an answer given instead (a 403, a 451, a refused upgrade), or None."""
         return None

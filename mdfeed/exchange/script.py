@@ -139,6 +139,9 @@ class Script(Seam):
         for fault in self.faults:
             fault.step(now_ns, source)
 
+    def greeted(self) -> str | None:
+        return next((kind for fault in self.faults if (kind := fault.greeted()) is not None), None)
+
     def asked(self, asked: Asked) -> Answer | None:
         for fault in self.faults:
             answer = fault.asked(asked)

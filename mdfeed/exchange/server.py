@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl as tls
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from types import TracebackType
@@ -66,7 +66,7 @@ class SimulatedExchange:
 
     `routes` is "split" (/public, /market, /private; an unrouted connection silently gets public data only) or "single"
     (/ws and /stream carry everything, the routed paths are 404). `source` replaces the market (a playback, or a market
-    of one's own). `clock` gives UTC ns.
+    of one's own). `clock` gives UTC ns. With `ssl`, `bad_certificates` are what its seam may show instead, by kind.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class SimulatedExchange:
         host: str = "127.0.0.1",
         port: int = 0,
         ssl: tls.SSLContext | None = None,
+        bad_certificates: Mapping[str, tls.SSLContext] | None = None,
         levels: int | None = None,
         source: Speaker | None = None,
         seam: Seam | None = None,
@@ -100,6 +101,7 @@ class SimulatedExchange:
         self._desk = Desk(source, clock, self.scales)
         self._routes = routes
         self._host, self._port, self._ssl = host, port, ssl
+        self._bad_certificates = bad_certificates or {}
         self._limits = limits or Limits()
         self._trade_route = trade_route
         self._clock = clock
@@ -137,6 +139,8 @@ class SimulatedExchange:
 
     async def start(self) -> None:
         """Bind and run. OSError when the port is taken."""
+        if self._ssl is not None:
+            self._ssl.sni_callback = self._greet
         self._server = await serve(
             self._talk,
             self._host,
@@ -223,6 +227,11 @@ class SimulatedExchange:
             nap_s = _NAP_MAX_S if next_ns is None else (next_ns - self._clock()) / 1e9
             # A millisecond at least between two rounds gathers frames into one write, as the real venue does.
             await asyncio.sleep(0.0 if lag_ns > 0 else min(max(nap_s, 0.001), _NAP_MAX_S))
+
+    def _greet(self, socket: tls.SSLObject, name: str | None, context: tls.SSLContext) -> None:
+        kind = self.seam.greeted()
+        if kind is not None:
+            socket.context = self._bad_certificates[kind]
 
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         peer = _peer(connection)

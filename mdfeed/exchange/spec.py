@@ -38,6 +38,7 @@ FAULTS: dict[str, Callable[..., Fault]] = {
     "nopong": cutting.NoPong,
     "noping": cutting.NoPing,
     "dribble": cutting.Dribble,
+    "tls": cutting.Tls,
     "rest": refusing.Refuse,
     "upgrade": partial(refusing.Refuse, upgrades=True),
     "slow": refusing.Slow,
@@ -48,6 +49,7 @@ FAULTS: dict[str, Callable[..., Fault]] = {
     "halt": upsets.Halt,
     "far": upsets.Far,
 }
+EXAMPLE = "rest:status=429,retry_after=3,at=10s,for=5s"
 _HIDDEN = frozenset({"self", "window", "upgrades"})
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -77,7 +79,19 @@ def parse(text: str) -> Fault:
         at += len(part) + 1
     if name == "delist" and "symbol" not in given:
         raise _wrong(text, len(text), "delist needs symbol=...")
-    return make(**given)
+    try:
+        return make(**given)
+    except ValueError as error:
+        raise _wrong(text, len(name) + 1, str(error)) from None
+
+
+def listed() -> str:
+    """Every fault with its words, a line each."""
+    window = parameters_of(Fault)
+    lines = [
+        f"{name:10} {' '.join(word for word in parameters(name) if word not in window)}".rstrip() for name in FAULTS
+    ]
+    return "\n".join([*lines, "", f"and of each: {' '.join(window)}", f"for example: --fault {EXAMPLE}"])
 
 
 def parameters(name: str) -> dict[str, tuple[str, Callable[[str], Any]]]:
@@ -85,6 +99,10 @@ def parameters(name: str) -> dict[str, tuple[str, Callable[[str], Any]]]:
     make = FAULTS[name]
     kind = make.func if isinstance(make, partial) else make
     assert isinstance(kind, type)
+    return parameters_of(kind)
+
+
+def parameters_of(kind: type) -> dict[str, tuple[str, Callable[[str], Any]]]:
     found: dict[str, tuple[str, Callable[[str], Any]]] = {}
     for owner in reversed(kind.__mro__):
         if not issubclass(owner, Fault):

@@ -125,7 +125,15 @@ def test_demo_sim_replay_inspect_pass_their_options(verb: Any, tmp_path: Path, m
     assert run(["demo"]) == run(["demo", "--seconds", "2.5", "--no-ui", "--symbols", "A,B", "--capture", "a.gz"]) == 0
     assert [args for args, _ in demo] == [(None, True, None, None), (2.5, False, ["A", "B"], Path("a.gz"))]
     assert run(["sim", "--port", "0", "--seed", "9", "--rate", "5", "--fault", "x y", "--fault", "z"]) == 0
-    assert sim == [((0, [], 9, 5.0, None, ["x y", "z"]), {})]
+    key = tmp_path / "k.pem"
+    key.touch()
+    assert run(["sim", "--tls"]) == run(["sim", "--tls-cert", "a.gz", "--tls-key", str(key)]) == 0
+    assert run(["sim", "--tls-key", str(key)]) == 2
+    assert sim[0] == ((0, [], 9, 5.0, None, ["x y", "z"]), {"tls": False, "tls_files": None})
+    assert [more for _, more in sim[1:]] == [
+        {"tls": True, "tls_files": None},
+        {"tls": True, "tls_files": (Path("a.gz"), key)},
+    ]
     monkeypatch.setenv("MDFEED_REPLAY_TO", "1721260800")
     monkeypatch.setenv("MDFEED_REPLAY_JSON", "1")
     assert (
