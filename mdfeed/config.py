@@ -20,7 +20,19 @@ import yaml
 
 from mdfeed.errors import ConfigError, UsageError
 from mdfeed.keyfile import Given, read_keys, suggest
-from mdfeed.settings import CHECKS, KEYS, NO_FOLDER, PATHS, SECRET_FILES, SECRETS, SECTIONS, Config, Key, no_problem
+from mdfeed.settings import (
+    CHECKS,
+    KEYS,
+    NO_FOLDER,
+    PATHS,
+    SECRET_FILES,
+    SECRETS,
+    SECTIONS,
+    SYNONYMS,
+    Config,
+    Key,
+    no_problem,
+)
 
 __all__ = [
     "KEYS",
@@ -51,7 +63,7 @@ def load_config(
     origin = dict.fromkeys(KEYS, "default")
     layers = [from_environment(environ)]
     if path is not None:
-        file = read_keys(Path(path), KEYS.keys() | SECRET_FILES, environ)
+        file = with_synonyms(read_keys(Path(path), KEYS.keys() | SECRET_FILES | SYNONYMS.keys(), environ))
         layers.insert(0, with_paths(with_secrets(file, Path(path).parent), Path(path).parent))
     for layer in layers:
         for name, given in layer.items():
@@ -101,11 +113,22 @@ def check_together(config: Config) -> None:
 def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     """MDFEED_<KEY>, MDFEED_<SECTION>_<KEY>; lists are comma separated; an empty variable is not given."""
     given = {}
-    for name in (*KEYS, *SECRET_FILES):
+    for name in (*KEYS, *SECRET_FILES, *SYNONYMS):
         variable = "MDFEED_" + name.replace(".", "_").upper()
         if environ.get(variable):
             given[name] = Given(environ[variable], "environment", lambda at, v=variable: v, True)  # type: ignore[misc]
-    return with_secrets(given, Path())
+    return with_secrets(with_synonyms(given), Path())
+
+
+def with_synonyms(given: dict[str, Given]) -> dict[str, Given]:
+    """The same layer with every key under its proper name."""
+    for synonym, name in SYNONYMS.items():
+        item = given.pop(synonym, None)
+        if item is not None and name in given:
+            raise ConfigError(f"{item.place(())}: {synonym}: {name} is given too; keep one of them")
+        if item is not None:
+            given[name] = item
+    return given
 
 
 def with_secrets(given: dict[str, Given], folder: Path) -> dict[str, Given]:

@@ -95,7 +95,9 @@ class Walk:
             if name in seen:
                 raise ConfigError(f"{self.place(key_node)}: {name}: given twice, first in line {seen[name]}")
             seen[name] = key_node.start_mark.line + 1
-            if name in self.sections:
+            # A section's name may be a key as well: then a single value is that key's.
+            is_value = isinstance(value_node, yaml.ScalarNode) and value_node.tag != NULL and name in self.known
+            if name in self.sections and not is_value:
                 yield from self.mapping(value_node, name + ".")
             elif name in self.known:
                 yield name, self.given(name, value_node)

@@ -22,6 +22,8 @@ MAX_SYMBOL_BYTES = 39
 LEAST_PERIOD_US = 100
 # Keys whose value may hold a password. Each has a twin `<key>_file` that names a file holding the value.
 SECRETS = frozenset({"redis_url", "http.auth.token", "http.auth.password"})
+# Other names of keys, in file and environment.
+SYNONYMS = {"lines": "lines.redundancy", "max_streams_per_line": "lines.max_streams"}
 # Keys that name a file or a folder; relative names start at the folder of the configuration file.
 NO_FOLDER = "none"  # in the place of a folder: nothing is kept
 PATHS = frozenset({"state_dir", "http.tls.cert", "http.tls.key", "http.tls.client_ca"})
@@ -59,10 +61,10 @@ class Lines(Struct, frozen=True):
     """The WebSocket connections to the venue."""
 
     max_streams: Annotated[
-        int, Meta(description="streams on one connection; more of them open more connections", ge=1, le=1024)
+        int, Meta(description="streams on one connection (also max_streams_per_line, at the top)", ge=1, le=1024)
     ] = 200
     redundancy: Annotated[
-        int, Meta(description="connections that carry the same streams: 2 survives the loss of one", ge=1, le=2)
+        int, Meta(description="connections that carry the same: 2 survives a loss (also `lines: 2`)", ge=1, le=2)
     ] = 1
     max_age_h: Annotated[
         float,

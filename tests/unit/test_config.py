@@ -295,3 +295,50 @@ def test_any_bytes_load_or_are_a_config_error(tmp_path_factory: pytest.TempPathF
         message = f"any.yaml: {config.symbols}"
     assert re.search(r"any\.yaml", message)
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "values"),
+    [
+        ("lines: 2\nmax_streams_per_line: 50", {}, (2, 50)),
+        ("lines:\n  redundancy: 2\nmax_streams_per_line: 50", {}, (2, 50)),
+        ("lines:\n", {}, (1, 200)),
+        ("lines: ${N}", {"N": "2"}, (2, 200)),
+        ("lines: 2", {"MDFEED_LINES": "1", "MDFEED_MAX_STREAMS_PER_LINE": "7"}, (1, 7)),
+    ],
+)
+def test_other_names_of_keys(tmp_path, text, environ, values):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    config = load_config(path, None, environ)
+    assert (config.lines.redundancy, config.lines.max_streams) == values
+    shown = show_config(config)
+    assert "max_streams_per_line" not in shown
+    assert f"  redundancy: {values[0]}" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "said"),
+    [
+        (
+            "lines:\n  max_streams: 5\nmax_streams_per_line: 6",
+            {},
+            r":3:23: max_streams_per_line: lines\.max_streams is given",
+        ),
+        ("lines: 3", {}, r":1:8: lines\.redundancy: .*<= 2"),
+        ("lines: true", {}, r":1:8: lines\.redundancy: expected int"),
+        ("lines: [2]", {}, r":1:8: lines: expected keys with values, got a list"),
+        ("http: 2", {}, r":1:7: http: expected keys with values, got a single value"),
+        ("max_stream_per_line: 2", {}, "did you mean max_streams_per_line"),
+        (
+            "",
+            {"MDFEED_LINES": "2", "MDFEED_LINES_REDUNDANCY": "2"},
+            r"MDFEED_LINES: lines: lines\.redundancy is given too",
+        ),
+    ],
+)
+def test_another_name_of_a_key_is_judged_where_it_stands(tmp_path, text, environ, said):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_config(path, None, environ)
