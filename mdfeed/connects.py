@@ -41,6 +41,11 @@ class ConnectBudget:
         self._on_refused = on_refused
         self._taken: deque[float] = deque()
 
+    @property
+    def is_forbidden(self) -> bool:
+        """The venue forbids connects now."""
+        return self._forbidden_s() > 0
+
     def wait_s(self, now_s: float) -> float:
         """0 when a connect may leave now, which is then counted; else seconds until it is worth asking again."""
         forbidden_s = self._forbidden_s()

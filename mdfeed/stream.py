@@ -102,7 +102,8 @@ class Stream:
     def trouble(self) -> str:
         """Why nothing comes, for people; "" while something does."""
         if not self.is_connected:
-            return f"not connected ({self.last_error or 'connecting'})"
+            held = "held back while the venue forbids it" if self._budget.is_forbidden else "connecting"
+            return f"not connected ({self.last_error or held})"
         return "connected, and shows nothing" if all(leg.session.is_deaf for leg in self._legs) else ""
 
     @property

@@ -65,6 +65,7 @@ async def test_what_the_venue_refuses_is_named(status, words):
         await until(lambda: words in said(service))
         if status == 418:
             assert "the venue forbids requests until 2" in said(service)
+            assert "no route to the venue (held back" in said(service)
             assert script.faults[1].count == 0, "nothing is dialled during a ban"
         else:
             await until(lambda: f"no route to the venue ({service.lines._no_route})" in said(service))
