@@ -93,7 +93,7 @@ class Rest:
 
     @property
     def newest_refusal(self) -> Refusal | None:
-        """How the newest request failed; None when it did not."""
+        """What kept the newest request from an answer; None when it had one."""
         return self._newest
 
     async def fetch(
@@ -180,7 +180,7 @@ class Rest:
 
     def _report(self, refusal: Refusal) -> None:
         self.answers[refusal.reason] += 1
-        self._newest = refusal
+        self._newest = refusal if refusal.reason != "http" else None  # a 400 is the one request's own trouble
         wait_s = refusal.retry_after_s
         if refusal.reason in ("geo_blocked", "forbidden"):
             if self._now_ns() >= self._blocked_until:  # requests that fail together count once

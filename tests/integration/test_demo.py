@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,4 @@ async def test_the_demo_prints_the_pages_address_and_its_verdict() -> None:
             await process.wait()
     assert "all 1 books PROVED, 0 mismatches" in said.decode()
     assert process.returncode == 0
+    assert not Path(os.environ["XDG_STATE_HOME"]).exists(), "it leaves nothing behind"

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mdfeed.config import load_config
+from mdfeed.errors import SnapshotError
 from mdfeed.exchange.script import Script
 from mdfeed.exchange.server import SimulatedExchange
 from mdfeed.exchange.spec import parse
@@ -107,3 +108,22 @@ def test_a_ban_alone_is_no_note_while_every_book_is_by_rest():
     service = Service(load_config(None, {}, {}))
     service.upkeep.governor.stop(of_status(418, {}))
     assert sources_in_use(service.feed.tracks, service.upkeep) == []
+
+
+async def test_a_request_that_is_a_mistake_of_its_own_is_no_trouble_of_the_host():
+    async with SimulatedExchange(["BTCUSDT"], rate=80) as exchange, inward(exchange.port) as service:
+        rest = service.upkeep.rest
+        with pytest.raises(SnapshotError, match="Invalid symbol"):
+            await rest.fetch(service.venue.depth_request("NOSUCH", 5))
+        assert rest.newest_refusal is None
+
+
+def test_what_a_service_keeps_is_named_by_its_venue(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for port in (8001, 8002):
+        options = {"exchange_rest_url": f"http://127.0.0.1:{port}"}
+        governor = Service(load_config(None, options, {})).upkeep.governor
+        assert governor.block is None, "another venue's ban is not inherited"
+        governor.stop(of_status(418, {"retry-after": "60"}))
+    names = sorted(path.name for path in (tmp_path / "mdfeed").iterdir())
+    assert names == ["weight-127.0.0.1-8001.json", "weight-127.0.0.1-8002.json"]
