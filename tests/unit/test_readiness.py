@@ -74,18 +74,22 @@ async def test_what_the_venue_refuses_is_named(status, words):
             await until(lambda: any(line.startswith("REST: ") and words in line for line in said(service).split("\n")))
 
 
-async def test_an_upgrade_that_is_banned_stops_rest_until_its_time_is_over():
+@pytest.mark.parametrize("routes", ["auto", "split"])
+async def test_an_upgrade_that_is_banned_stops_rest_until_its_time_is_over(routes):
     fault = parse("upgrade:status=418,retry_after=2,for=1s")
     script = Script([fault])
-    async with SimulatedExchange(["BTCUSDT"], rate=80, seam=script) as exchange, inward(exchange.port) as service:
+    async with (
+        SimulatedExchange(["BTCUSDT"], rate=80, seam=script) as exchange,
+        inward(exchange.port, exchange_routes=routes) as service,
+    ):
         await until(lambda: fault.count > 0)
         begun = asyncio.get_running_loop().time()
         await until(lambda: service.upkeep.governor.block is not None)
         await asyncio.sleep(0.3)  # what was under way
-        asked = sum(service.upkeep.rest.answers.values())
+        asked, dialled = sum(service.upkeep.rest.answers.values()), fault.count
         await asyncio.sleep(1.2)
         assert sum(service.upkeep.rest.answers.values()) == asked
-        assert fault.count == 1
+        assert fault.count == dialled
         await until(lambda: service.feed.tracks["BTCUSDT"].state in ("LIVE", "PROVED"))
         assert 2.0 <= asyncio.get_running_loop().time() - begun < 5.0
 
