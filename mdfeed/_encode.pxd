@@ -16,13 +16,14 @@ cdef enum Output:
     O_TRADES_STREAM = 6
     O_EVENTS = 7
     O_COUNT = 8
-    O_WITHDRAW = 8      # no payload; follows market_data
+    O_WITHDRAW = 8      # no payload; follows the outputs that have a key which may go
 
 cdef enum Drop:
     D_DISCONNECTED = 0
     D_SLOW = 1          # the far side does not read
     D_FULL = 2          # the buffer's limit, or no memory
-    D_COUNT = 3
+    D_NO_LEASE = 3      # a valve in front keeps it back: another daemon may publish it
+    D_COUNT = 4
 
 
 cdef class Market:
@@ -44,6 +45,8 @@ cdef class Outbox:
     cdef Status on_withdraw(self, const Instrument *instrument) noexcept nogil
     # A line of mdfeed:events: `text` is a JSON object, not NUL-terminated.
     cdef Status on_event(self, const char *text, Py_ssize_t size) noexcept nogil
+    # A payload of that output is not even asked for: somebody in front keeps it back.
+    cdef void withhold(self, Output output) noexcept nogil
 
 
 cdef class Encoder(Outbox):

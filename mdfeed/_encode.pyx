@@ -26,7 +26,7 @@ from mdfeed._text cimport put, release, reserve, wide_of_int
 OUTPUTS = ("market_data", "orderbook", "trades", "state", "book", "bbo", "trades_stream", "events")
 KINDS = (*OUTPUTS, "withdraw")
 STATES = ("COLD", "SYNCING", "LIVE", "PROVED", "STALE", "SUSPECT")
-DROP_REASONS = ("disconnected", "slow", "full")
+DROP_REASONS = ("disconnected", "slow", "full", "no_lease")
 CHANNELS = {
     "market_data": "market_data:",
     "orderbook": "orderbook:",
@@ -81,6 +81,9 @@ cdef class Outbox:
 
     cdef Status on_event(self, const char *text, Py_ssize_t size) noexcept nogil:
         return OK
+
+    cdef void withhold(self, Output output) noexcept nogil:
+        pass
 
     def put_book(self, Market market, bids: Sequence[tuple[int, int]], asks: Sequence[tuple[int, int]], *,
                  state: str = "LIVE", seq: int = 0, first_id: int = 0, last_id: int = 0, ts_event: int = 0,
@@ -183,7 +186,7 @@ cdef class Encoder(Outbox):
         self.epoch = epoch
         for i, name in enumerate(OUTPUTS):
             self._wants[i] = name in wanted
-        self._wants[<int>O_WITHDRAW] = self._wants[<int>O_MARKET_DATA]
+        self._wants[<int>O_WITHDRAW] = self._wants[<int>O_MARKET_DATA] or self._wants[<int>O_BOOK]
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -231,6 +234,10 @@ cdef class Encoder(Outbox):
 
     cdef Status emit(self, Output output, const Instrument *instrument, const char *data, size_t size) noexcept nogil:
         return OK
+
+    cdef void withhold(self, Output output) noexcept nogil:
+        if self._wants[<int>output]:
+            self._dropped[<int>D_NO_LEASE] += 1
 
     cdef Status on_book(self, const Quote *quote) noexcept nogil:
         cdef size_t bound = quote_bound(quote)

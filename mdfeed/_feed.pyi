@@ -67,7 +67,7 @@ class Feed:
     def open_line(self, name: str, streams: Sequence[str] = (), now_ns: int = 0) -> int:
         """A connection is subscribed to `streams` ("btcusdt@depth@100ms"). Its number, new for each connection."""
 
-    def lost(self, line: int, now_ns: int) -> None:
+    def lost(self, line: int, now_ns: int, reason: str = "") -> None:
         """A connection is gone."""
 
     def alarms(self, now_ns: int) -> list[Alarm]:

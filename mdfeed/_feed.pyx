@@ -61,7 +61,7 @@ cdef class Feed:
         self.receive_to_write = Histogram()
         self._max_levels = max_levels
         self._by_index = []
-        self._line_names = {}
+        self._line_names = self.publisher.line_names
         self._bad_told_ns = -TELL_BAD_NS
         self._least_delay_ns = INT64_MAX
         self._races = {}
@@ -103,7 +103,7 @@ cdef class Feed:
         cdef int32_t line = self._line_count
         cdef Track track
         self._line_count += 1
-        self._line_names[line] = name
+        self.publisher.opened(line, name, streams, now_ns)
         for stream in streams:
             symbol, _, channel = stream.partition("@")
             track = self.tracks.get(symbol.upper())
@@ -111,10 +111,10 @@ cdef class Feed:
                 track.opened(line, now_ns)
         return line
 
-    def lost(self, int32_t line, int64_t now_ns):
-        """A connection is gone."""
+    def lost(self, int32_t line, int64_t now_ns, str reason=""):
+        """A connection is gone; `reason` is a token such as "silent"."""
         cdef Track track
-        name = self._line_names.pop(line, None)
+        name = self.publisher.lost(line, reason, now_ns)
         self._races[name] = self._race(line, self._races.get(name, Race()))
         for track in self.tracks.values():
             track.lost(line, now_ns)

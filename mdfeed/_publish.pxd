@@ -9,6 +9,7 @@ cdef class Publisher:
     cdef readonly int32_t depth
     cdef readonly dict seqs                 # symbol -> (seq, bbo_seq) of those that are not followed any more
     cdef readonly object events             # deque of Event, oldest first; the world takes them
+    cdef readonly dict line_names           # number -> name of the connections there are
     cdef readonly int64_t failures          # publications that an outbox had no memory for
     cdef Level *_bids
     cdef Level *_asks

@@ -34,6 +34,7 @@ cdef class Publisher:
         self.depth = depth
         self.events = deque(maxlen=EVENTS_KEPT)
         self.seqs = {}
+        self.line_names = {}
         self._bids = <Level *>calloc(<size_t>depth + 1, sizeof(Level))
         self._asks = <Level *>calloc(<size_t>depth + 1, sizeof(Level))
         if self._bids == NULL or self._asks == NULL:
@@ -80,6 +81,18 @@ cdef class Publisher:
         for outbox in self.outboxes:
             if outbox.on_withdraw(instrument) != OK:
                 self.failures += 1
+
+    def opened(self, int32_t line, str name, streams, int64_t now_ns):
+        """A connection of a line is subscribed to so many streams."""
+        self.line_names[line] = name
+        self.event(now_ns, "", "connect", line=name, streams=len(streams))
+
+    def lost(self, int32_t line, str reason, int64_t now_ns):
+        """A connection is gone. Its line's name, None when there is no such connection."""
+        name = self.line_names.pop(line, None)
+        if name is not None:
+            self.event(now_ns, "", "disconnect", line=name, reason=reason)
+        return name
 
     def event(self, at_ns, symbol, kind, **detail):
         """Record an event: kept for the log, and sent to the outboxes as one JSON object."""

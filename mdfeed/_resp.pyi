@@ -1,6 +1,11 @@
 from collections.abc import Iterable
+from typing import Final
 
 from mdfeed._encode import OUTPUTS, Encoder
+
+FIRST: Final[int]
+LAST: Final[int]
+NOTHING: Final[int]
 
 class RespOutbox(Encoder):
     @property
@@ -25,4 +30,6 @@ class RespOutbox(Encoder):
         max_pending_bytes: int = 64 << 20,
     ) -> None: ...
     def published_of(self, index: int) -> dict[str, int]: ...
+    @property
+    def pending_kinds(self) -> bytes: ...
     def take(self) -> bytes: ...

@@ -14,6 +14,9 @@ from mdfeed._text cimport INT_BYTES, put, put_uint, release, reserve
 
 from mdfeed._encode import OUTPUTS
 
+# What pending_kinds says beside an index in KINDS.
+FIRST, LAST, NOTHING = <int>M_FIRST, <int>M_LAST, <int>M_NOTHING
+
 cdef enum:
     PREFIX_BYTES = 256          # the longest prefix: an XADD with a 39-byte symbol takes 150
     KEEP_BYTES = 4 * 1024 * 1024    # a buffer that a burst made larger is given back
@@ -61,11 +64,13 @@ cdef class RespOutbox(Encoder):
 
     A depth update is SET market_data (EX), PUBLISH market_data, PUBLISH orderbook, SET and PUBLISH mdfeed:book, next
     to each other. A state's key expires like the others and is set again with the books of its instrument.
+    A book that is no longer good takes its keys market_data and mdfeed:book with it, by one DEL.
     `max_pending_bytes` bounds what waits for take(): beyond it payloads are dropped as "full".
     """
 
     def __cinit__(self) -> None:
         self._expire.limit = self._events.limit = 1024
+        self._kinds.limit = 1 << 30
 
     def __dealloc__(self) -> None:
         for i in range(self._n_slots):
@@ -75,6 +80,7 @@ cdef class RespOutbox(Encoder):
                 free(self._slots[i])
         free(self._slots)
         release(&self._pending)
+        release(&self._kinds)
         release(&self._expire)
         release(&self._events)
 
@@ -115,11 +121,19 @@ cdef class RespOutbox(Encoder):
     def take(self) -> bytes:
         """All commands encoded so far, as bytes of their own; nothing is pending then."""
         data = PyBytes_FromStringAndSize(self._pending.data, self._pending.size)
-        self._pending.size = 0
+        self._pending.size = self._kinds.size = 0
         self.pending_commands = 0
         if self._pending.capacity > KEEP_BYTES:
             release(&self._pending)
         return data
+
+    @property
+    def pending_kinds(self) -> bytes:
+        """A byte for each pending command: the index in KINDS of what it belongs to, and its place there (FIRST, LAST).
+
+        NOTHING is a command that is no publication.
+        """
+        return PyBytes_FromStringAndSize(self._kinds.data, self.pending_commands)
 
     def close(self, reason: str) -> None:
         """As the base; states are forgotten, for they may change unseen from here on."""
@@ -181,69 +195,85 @@ cdef class RespOutbox(Encoder):
                 out = put_key(put_word(put(out, b"*8\r\n", 4), b"XADD"), b"mdfeed:trades:", instrument)
                 out = put_stream_tail(out, self.trades_maxlen)
             else:
-                out = put_key(put_word(put(out, b"*2\r\n", 4), b"DEL"), b"market_data:", instrument)
+                out = self._put_del(out, instrument)
         slot.start[<int>P_COUNT] = <uint32_t>(out - slot.text)
 
-    cdef Status _append(self, const char *prefix, size_t prefix_size, const char *data, size_t size,
+    # The keys with a book's data, as far as they are among the outputs.
+    cdef char *_put_del(self, char *out, const Instrument *instrument) noexcept nogil:
+        cdef bint has_both = self._wants[<int>O_MARKET_DATA] and self._wants[<int>O_BOOK]
+        out = put_word(put(out, b"*3\r\n" if has_both else b"*2\r\n", 4), b"DEL")
+        if self._wants[<int>O_MARKET_DATA]:
+            out = put_key(out, b"market_data:", instrument)
+        if self._wants[<int>O_BOOK]:
+            out = put_key(out, b"mdfeed:book:", instrument)
+        return out
+
+    cdef Status _append(self, uint8_t kind, const char *prefix, size_t prefix_size, const char *data, size_t size,
                         bint expires) noexcept nogil:
         cdef char *out
-        if not reserve(&self._pending, prefix_size + size + INT_BYTES + 4 + self._expire.size):
+        cdef size_t bound = prefix_size + size + INT_BYTES + 4 + self._expire.size
+        if not reserve(&self._kinds, 1) or not reserve(&self._pending, bound):
             return NO_MEMORY
         out = put(self._pending.data + self._pending.size, prefix, prefix_size)
         if data != NULL:
             out = put(put(put_uint(out, size), b"\r\n", 2), data, size)
             out = put(out, self._expire.data, self._expire.size) if expires else put(out, b"\r\n", 2)
         self._pending.size = out - self._pending.data
+        self._kinds.data[self.pending_commands] = <char>kind
         self.pending_commands += 1
+        self._kinds.size = self.pending_commands
         return OK
 
-    cdef Status _command(self, Slot *slot, Prefix prefix, const char *data, size_t size, bint expires) noexcept nogil:
+    cdef Status _command(self, Slot *slot, uint8_t kind, Prefix prefix, const char *data, size_t size,
+                         bint expires) noexcept nogil:
         cdef uint32_t start = slot.start[<int>prefix]
-        return self._append(slot.text + start, slot.start[<int>prefix + 1] - start, data, size, expires)
+        return self._append(kind, slot.text + start, slot.start[<int>prefix + 1] - start, data, size, expires)
 
-    cdef Status _set_and_publish(self, Slot *slot, Prefix setting, Prefix publishing, const char *data,
-                                 size_t size) noexcept nogil:
+    cdef Status _set_and_publish(self, Slot *slot, Output output, Prefix setting, Prefix publishing,
+                                 const char *data, size_t size) noexcept nogil:
         cdef size_t mark = self._pending.size
         cdef int64_t commands = self.pending_commands
-        if self._command(slot, setting, data, size, True) == OK:
-            if self._command(slot, publishing, data, size, False) == OK:
+        if self._command(slot, <uint8_t>(<int>output | <int>M_FIRST), setting, data, size, True) == OK:
+            if self._command(slot, <uint8_t>(<int>output | <int>M_LAST), publishing, data, size, False) == OK:
                 return OK
             self._pending.size = mark
             self.pending_commands = commands
+            self._kinds.size = commands
         return NO_MEMORY
 
     cdef Status emit(self, Output output, const Instrument *instrument, const char *data, size_t size) noexcept nogil:
         cdef Slot *slot
         cdef Status status
+        cdef uint8_t alone = <uint8_t>output
         if output == O_EVENTS:
-            return self._append(self._events.data, self._events.size, data, size, False)
+            return self._append(alone, self._events.data, self._events.size, data, size, False)
         slot = self._slot(instrument)
         if slot == NULL:
             return NO_MEMORY
         if output == O_MARKET_DATA:
-            return self._set_and_publish(slot, P_SET_MARKET_DATA, P_PUBLISH_MARKET_DATA, data, size)
+            return self._set_and_publish(slot, output, P_SET_MARKET_DATA, P_PUBLISH_MARKET_DATA, data, size)
         if output == O_ORDERBOOK:
-            status = self._command(slot, P_PUBLISH_ORDERBOOK, data, size, False)
+            status = self._command(slot, alone, P_PUBLISH_ORDERBOOK, data, size, False)
             slot.orderbooks += status == OK
             return status
         if output == O_TRADES:
-            status = self._command(slot, P_PUBLISH_TRADES, data, size, False)
+            status = self._command(slot, alone, P_PUBLISH_TRADES, data, size, False)
             slot.trades += status == OK
             return status
         if output == O_BOOK:
-            return self._set_and_publish(slot, P_SET_BOOK, P_PUBLISH_BOOK, data, size)
+            return self._set_and_publish(slot, output, P_SET_BOOK, P_PUBLISH_BOOK, data, size)
         if output == O_BBO:
-            return self._command(slot, P_PUBLISH_BBO, data, size, False)
+            return self._command(slot, alone, P_PUBLISH_BBO, data, size, False)
         if output == O_TRADES_STREAM:
-            return self._command(slot, P_XADD_TRADES, data, size, False)
+            return self._command(slot, alone, P_XADD_TRADES, data, size, False)
         if output == O_STATE:
             slot.state.size = 0
             if not reserve(&slot.state, size):
                 return NO_MEMORY
             slot.state.size = put(slot.state.data, data, size) - slot.state.data
             slot.state_set_ns = 0
-            return self._set_and_publish(slot, P_SET_STATE, P_PUBLISH_STATE, data, size)
-        return self._command(slot, P_DEL_MARKET_DATA, NULL, 0, False)
+            return self._set_and_publish(slot, output, P_SET_STATE, P_PUBLISH_STATE, data, size)
+        return self._command(slot, alone, P_DEL, NULL, 0, False)
 
     cdef Status on_book(self, const Quote *quote) noexcept nogil:
         cdef Status status = Encoder.on_book(self, quote)
@@ -255,6 +285,6 @@ cdef class RespOutbox(Encoder):
         if slot.state_set_ns == 0:
             slot.state_set_ns = quote.recv_ns
         elif not 0 <= quote.recv_ns - slot.state_set_ns < self.expire_s * 200000000:
-            if self._command(slot, P_SET_STATE, slot.state.data, slot.state.size, True) == OK:
+            if self._command(slot, M_NOTHING, P_SET_STATE, slot.state.data, slot.state.size, True) == OK:
                 slot.state_set_ns = quote.recv_ns
         return status

@@ -13,6 +13,7 @@ cdef enum:
 
 
 cdef class Tape:
+    cdef readonly int64_t first_id          # the first that was seen, 0 before it and once ids have started over
     cdef readonly int64_t last_id           # newest id seen, 0 before the first
     cdef readonly int64_t last_ts           # its venue time, ns
     cdef readonly int64_t count             # market trades counted, each once
@@ -30,6 +31,7 @@ cdef class Tape:
     cdef bint _is_notional_lost             # it has passed 128 bits
     cdef Hole _holes[32]
     cdef int32_t _hole_count
+    cdef int64_t _past_id                   # the newest that was published before our time, until one was seen
     # A run of old ids that chain: repeats of a lagging line, or a restarted venue.
     cdef int64_t _old_id                    # the newest of it
     cdef int32_t _old_run                   # its length
@@ -50,6 +52,7 @@ cdef class Tape:
     # Whether an id is inside an open step.
     cdef bint is_missing(self, int64_t trade_id) noexcept nogil
     cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil
+    cdef bint _join_past(self, int64_t past_id) noexcept nogil
     cdef void _close(self, int32_t i) noexcept nogil
     cdef void _give_up(self, int32_t i) noexcept nogil
     cdef bint _is_restart(self, int64_t trade_id, int64_t ts_event, int64_t recv_ns) noexcept nogil

@@ -3,6 +3,7 @@ from decimal import Decimal
 class Tape:
     """Count, quantity, notional, high, low and last of the trades of one kind."""
 
+    first_id: int
     last_id: int
     last_ts: int
     count: int
@@ -15,6 +16,13 @@ class Tape:
     @property
     def holes(self) -> list[tuple[int, int]]:
         """Open holes as (first_id, last_id), oldest first."""
+
+    def resume(self, past_id: int) -> bool:
+        """Trades up to `past_id` were published in an earlier life. True when there is a hole from there to our first.
+
+        Before a trade was seen it is remembered, and the first one opens the hole. An id that is not below it, or is
+        far from it, says nothing: ids have started over, or it was another venue.
+        """
 
     def give_up(self, first_id: int, last_id: int) -> int:
         """Ids first..last will not come any more: they are counted as lost. Returns how many of them were missing."""

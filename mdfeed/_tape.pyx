@@ -20,6 +20,7 @@ cdef extern from *:
 
 cdef enum:
     RESTART_RUN = 3     # so many chained old ids may mean that ids started over
+    FAR = 10_000_000    # ids further apart than this are of another life of the venue, or of another venue
 
 # How long such a run must last where the event times do not tell, for the venue's clock may have been set back too.
 cdef int64_t DOUBTED_NS = 1_000_000_000
@@ -32,8 +33,11 @@ cdef class Tape:
     cdef bint add(self, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept nogil:
         cdef int64_t trade_id = trade.trade_id
         cdef bint is_newest = True
-        if self.last_id == 0 or trade_id == self.last_id + 1:
+        if trade_id == self.last_id + 1 and self.last_id:
             self.last_id = trade_id
+        elif self.last_id == 0:
+            self.first_id = self.last_id = trade_id
+            self._join_past(self._past_id)
         elif trade_id > self.last_id:
             self._open(self.last_id + 1, trade_id - 1)
             self.last_id = trade_id
@@ -41,6 +45,7 @@ cdef class Tape:
             is_newest = False
         elif self._is_restart(trade_id, ts_event, recv_ns):
             self.restarts += 1
+            self.first_id = 0
             self.last_id = trade_id
             self.last_ts = 0
             self.lost += self.missing
@@ -75,6 +80,20 @@ cdef class Tape:
         self._holes[self._hole_count].first_id = first_id
         self._holes[self._hole_count].last_id = last_id
         self._hole_count += 1
+
+    cdef bint _join_past(self, int64_t past_id) noexcept nogil:
+        """What came between the newest id of an earlier life and our first one is a hole like any other, the oldest."""
+        if past_id == 0 or not past_id + 1 < self.first_id <= past_id + FAR:
+            return False
+        if self._hole_count == HOLES:       # ours are the younger ones: they come first
+            self.gaps += 1
+            self.lost += self.first_id - past_id - 1
+            return False
+        self._open(past_id + 1, self.first_id - 1)
+        memmove(&self._holes[1], &self._holes[0], <size_t>(self._hole_count - 1) * sizeof(Hole))
+        self._holes[0].first_id = past_id + 1
+        self._holes[0].last_id = self.first_id - 1
+        return True
 
     cdef void _close(self, int32_t i) noexcept nogil:
         self._hole_count -= 1
@@ -155,6 +174,17 @@ cdef class Tape:
     def holes(self):
         """Open holes as (first_id, last_id), oldest first."""
         return [(self._holes[i].first_id, self._holes[i].last_id) for i in range(self._hole_count)]
+
+    def resume(self, int64_t past_id):
+        """Trades up to `past_id` were published in an earlier life. True when there is a hole from there to our first.
+
+        Before a trade was seen it is remembered, and the first one opens the hole. An id that is not below it, or is
+        far from it, says nothing: ids have started over, or it was another venue.
+        """
+        if self.last_id == 0:
+            self._past_id = past_id
+            return False
+        return bool(self._join_past(past_id))
 
     def give_up(self, int64_t first_id, int64_t last_id):
         """Ids first..last will not come any more: they are counted as lost. Returns how many of them were missing."""

@@ -15,6 +15,8 @@ cdef class Track(Seat):
     cdef int64_t _newest_id                 # of the diff that came last, whatever became of it; 0: no line has any
     cdef readonly int64_t stale
     cdef readonly int64_t gaps
+    cdef int32_t _gap_line                  # who brought the diff that does not chain, while that is parked
+    cdef int64_t _gap_id                    # and what it continues
     cdef readonly int64_t overlaps
     cdef readonly int64_t disconnects       # how often the last line that carried the diffs was lost
     cdef readonly int64_t errors            # frames of the symbol that are not what the venue documents
@@ -28,6 +30,7 @@ cdef class Track(Seat):
 
     cdef void unpark(self, int64_t now_ns) noexcept
 
+    cdef void _tell_gap(self, int32_t line, int64_t got_id, int64_t now_ns) noexcept
     cdef bint _starts_over(self, Slot *slot, bint has_fallen_late) noexcept nogil
     cdef bint _is_restart(self, Slot *slot, const Message *message, bint is_chained, int64_t recv_ns) noexcept nogil
     cdef void _hold(self, int32_t line, const char *data, int32_t size, int64_t recv_ns) noexcept

@@ -96,8 +96,10 @@ cdef class Track(Seat):
                 if self.slots.can_another_fill(line, update, recv_ns, FRESH_NS):
                     self.drop_shadow(recv_ns)
                     self._parked_ns = recv_ns
+                    self._gap_line = line
+                    self._gap_id = update.prev_id
                 else:
-                    self.gaps += 1
+                    self._tell_gap(line, update.prev_id, recv_ns)
                     self.suspect(b"gap", recv_ns, False)
             self._hold(line, data, size, recv_ns)
         else:
@@ -134,6 +136,8 @@ cdef class Track(Seat):
             self._moved(message, recv_ns, True)
         elif status == OLD:
             self.stale += 1
+        elif status == GAP:
+            self._gap_id = message.update.prev_id
         return status
 
     cdef void _moved(self, const Message *message, int64_t recv_ns, bint is_held) noexcept:
@@ -198,9 +202,15 @@ cdef class Track(Seat):
         self.buffer.clear()
         self.drop_shadow(recv_ns)
         if self._parked_ns:
-            self.gaps += 1
+            self._tell_gap(self._gap_line, self._gap_id, recv_ns)
             self.suspect(b"buffer_full", recv_ns, False)
         self._publisher.event(recv_ns, self.symbol, "buffer_full")
+
+    cdef void _tell_gap(self, int32_t line, int64_t got_id, int64_t now_ns) noexcept:
+        """A diff continues `got_id`, the book stands elsewhere, and nothing fills what is between."""
+        self.gaps += 1
+        self._publisher.event(now_ns, self.symbol, "gap", line=self._publisher.line_names.get(line, ""),
+                              expected_id=self.book.last_id, got_id=got_id)
 
     # ---- snapshots
 
@@ -254,7 +264,7 @@ cdef class Track(Seat):
         self._newest_id = 0
         self.drop_shadow(now_ns)
         if self._parked_ns:
-            self.gaps += 1
+            self._tell_gap(self._gap_line, self._gap_id, now_ns)
             self.suspect(b"gap", now_ns, False)
         elif self.is_good() or self._state == S_STALE:
             self.enter(S_STALE, b"line_lost", now_ns)
@@ -281,7 +291,7 @@ cdef class Track(Seat):
         """Once a second or so: what follows from time alone."""
         cdef int64_t since_ns = max(self._ahead_ns, self._pulses[<int>K_DIFF].last_ns)
         if self._parked_ns and now_ns - self._parked_ns > PARK_NS:
-            self.gaps += 1
+            self._tell_gap(self._gap_line, self._gap_id, now_ns)
             self.suspect(b"gap", now_ns, True)
         if self._ahead_ns and self._pulses[<int>K_BBO].last_ns - since_ns > SILENT_NS:
             if self.is_good() and self._has_diffs and not self._parked_ns and not self._fuse.is_blown:

@@ -43,6 +43,8 @@ cdef class Trust:
     cdef int64_t _ticker_ts                 # window end of the newest ticker
     cdef bint _is_seeded
     cdef bint _has_missed_trades
+    cdef int64_t _missing_told_ns           # when an event said so last
+    cdef int64_t _untold                    # steps in the ids since then
     cdef int64_t _announced_ns
     cdef Source _source                     # of the snapshot that the book stands on
     cdef bint _has_testimony                # contradicted just now: what led to it should be kept
@@ -76,6 +78,7 @@ cdef class Trust:
     cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept
     # Counts and publishes a trade that has not been seen; True when it was one. Says nothing about freshness.
     cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept
+    cdef void _tell_missing(self, Tape tape, int64_t next_id, int64_t now_ns) noexcept
     # recv_ns 0: from REST, which says nothing about freshness.
     cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept
     cdef void set_clock_offset(self, int64_t offset_ns) noexcept
@@ -86,6 +89,7 @@ cdef class Trust:
     cdef bint is_blind(self) noexcept nogil
     cdef bint is_syncing(self) noexcept nogil   # COLD, SYNCING or SUSPECT: diffs are held, not applied
     cdef void enter(self, State state, const char *reason, int64_t now_ns) noexcept
+    cdef void _begin_at(self, int64_t now_ns) noexcept
     cdef void announce(self, int64_t now_ns) noexcept
     cdef void suspect(self, const char *reason, int64_t now_ns, bint keep_buffer) noexcept
     cdef bint may_distrust(self, int64_t now_ns) noexcept

@@ -27,6 +27,9 @@ class Trust:
     last_frame_ns: int
     last_update_ns: int
     def __init__(self, symbol: str, publisher: Any, fuse: Any, patience: int, max_levels: int) -> None: ...
+    def resume_trades(self, past_id: int, now_ns: int) -> None:
+        """Aggregate trades up to `past_id` were published before our time: what is between is missing."""
+
     def refresh(self, now_ns: int) -> None:
         """Say everything again: for a sink that has come (back)."""
 

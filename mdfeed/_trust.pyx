@@ -22,6 +22,7 @@ cdef int64_t PROVED_NS = 60 * S     # PROVED lasts so long without a verdict whi
 cdef int64_t WITHDRAW_NS = 5 * S    # so long may the last value of a book that is not good stay in sight
 cdef int64_t BLIND_NS = 1 * S       # a book whose top is not known may find a snapshot for so long
 cdef int64_t REPUBLISH_NS = 60 * S
+cdef int64_t TELL_NS = 1 * S        # at most one event about missing trades in so long
 cdef int32_t RELIABLE_RUN = 3
 
 
@@ -86,7 +87,9 @@ cdef class Trust:
         cdef int64_t gaps = tape.gaps
         cdef bint is_new = tape.add(&message.trade, message.ts_event, recv_ns)
         if tape.gaps > gaps:
-            self._has_missed_trades = True
+            # What was missed before our first trade is in the venue's figures that we began with.
+            self._has_missed_trades |= tape.count > 1
+            self._tell_missing(tape, tape.last_id, recv_ns)
         # One kind counts and is published: aggregate trades where there are any, else single ones.
         if not is_new or (message.kind != K_AGG_TRADE and self.agg_trades.last_id):
             return False
@@ -96,6 +99,24 @@ cdef class Trust:
                             recv_ns + self.clock_offset_ns)
         self._publisher.trade(self.instrument, &message.trade, message.trade.ts_trade, recv_ns)
         return True
+
+    cdef void _tell_missing(self, Tape tape, int64_t next_id, int64_t now_ns) noexcept:
+        """Trades are missing up to `next_id`. A stream that loses one trade in two is not to flood the events."""
+        cdef int32_t i
+        if self._missing_told_ns and 0 <= now_ns - self._missing_told_ns < TELL_NS:
+            self._untold += 1
+            return
+        for i in range(tape._hole_count):
+            if tape._holes[i].last_id == next_id - 1:
+                self._publisher.event(now_ns, self.symbol, "trade_gap", first_id=tape._holes[i].first_id,
+                                      last_id=tape._holes[i].last_id, untold=self._untold)
+                self._missing_told_ns = now_ns
+                self._untold = 0
+
+    def resume_trades(self, int64_t past_id, int64_t now_ns):
+        """Aggregate trades up to `past_id` were published before our time: what is between is missing."""
+        if self.agg_trades.resume(past_id):
+            self._tell_missing(self.agg_trades, self.agg_trades.first_id, now_ns)
 
     cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Day ours
@@ -179,7 +200,13 @@ cdef class Trust:
         self._publisher.event(now_ns, self.symbol, "state", state=STATES[<int>state], reason=reason.decode(),
                               last_update_id=self.book.last_id)
 
+    cdef void _begin_at(self, int64_t now_ns) noexcept:
+        """The first time that is heard of is when the symbol was added, and its book has not been good since."""
+        if self.state_since_ns == 0:
+            self.state_since_ns = self._bad_ns = now_ns
+
     cdef void announce(self, int64_t now_ns) noexcept:
+        self._begin_at(now_ns)
         self._announced_ns = now_ns
         self._publisher.state(self.instrument, self._state, self._reason, self.state_since_ns, self.book.last_id,
                               now_ns)
@@ -198,6 +225,7 @@ cdef class Trust:
         # Counting comes last: whatever fails for want of memory, the book is not published any more.
         token = reason.decode()
         self.resyncs[token] = self.resyncs.get(token, 0) + 1
+        self._publisher.event(now_ns, self.symbol, "resync", reason=token, last_update_id=self.book.last_id)
 
     cdef void _weigh_proof(self, int64_t now_ns, int64_t matches, int64_t mismatches) noexcept:
         """Draw the consequence of verdicts that fell since the counters stood at `matches` and `mismatches`."""
@@ -255,6 +283,7 @@ cdef class Trust:
 
     cdef void age(self, int64_t now_ns) noexcept:
         """What follows from time alone, once a second or so."""
+        self._begin_at(now_ns)
         if self._blind_ns and self.is_good() and now_ns - self._blind_ns > BLIND_NS:
             self.enter(S_STALE, b"horizon", now_ns)
         if self._state == S_PROVED and self.last_update_ns - self._match_ns > PROVED_NS:

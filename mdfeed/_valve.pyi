@@ -9,6 +9,9 @@ class Valve(Outbox):
     def open(self, index: int, until_ns: int) -> None:
         """Let a symbol through until then (UTC ns). MemoryError when there is no room to remember it."""
 
+    def begin(self, index: int) -> None:
+        """A symbol was added (again): it is shut, and has not been open yet."""
+
     def shut(self, index: int) -> None:
         """Nothing of a symbol passes any more."""
 

@@ -44,8 +44,9 @@ RENEW_S = 1.0
 TIMEOUT_S = 0.8  # for Redis to answer; a renewal fits twice into a lease
 RETRY_S = 0.2  # while a lease is missing, or Redis does not answer
 PATIENCE_S = 5.0  # at the start, with another holder there
-# For each key. Ours: expire anew. Free: take it. Held by the one we know to be dead, or by whomever when asked to take
-# over: take it. Answers the holder that stands in the way, else an empty text.
+# For each key. Ours: expire anew, which a server that is out of memory takes too. Free: take it. Held by the one we
+# know to be dead, or by whomever when asked to take over: take it. Answers the holder that stands in the way, else an
+# empty text.
 ACQUIRE = """
 local others = {}
 for i, key in ipairs(KEYS) do
@@ -53,7 +54,9 @@ for i, key in ipairs(KEYS) do
   if held and held ~= ARGV[1] and held ~= ARGV[3 + i] and ARGV[3] ~= '1' then
     others[i] = held
   else
-    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+    if held ~= ARGV[1] or redis.pcall('PEXPIRE', key, ARGV[2]) ~= 1 then
+      redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+    end
     others[i] = ''
   end
 end
@@ -116,6 +119,14 @@ class Leases:
         self._valve.shut_all()
         self.held.clear()
         self._is_doubted = True
+        self._kicked.set()
+
+    def begin(self, symbols: Collection[str]) -> None:
+        """These were added (again): ask for their leases at once."""
+        for symbol in symbols:
+            self.held.discard(symbol)
+            self.others.pop(symbol, None)
+            self._valve.begin(self._index_of(symbol))
         self._kicked.set()
 
     def reasons(self) -> list[str]:
@@ -216,8 +227,9 @@ class Leases:
         """Let through what is ours, until our last request's leases end."""
         opened = []
         at_ns = now_ns()
+        current = self._symbols()  # some may have gone while the answer was on its way
         for symbol in symbols:
-            if symbol in self.others or self._until_ns <= at_ns:
+            if symbol not in current or symbol in self.others or self._until_ns <= at_ns:
                 continue
             if symbol not in self.held:
                 opened.append(symbol)

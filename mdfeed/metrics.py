@@ -16,9 +16,22 @@ from typing import Any, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mdfeed._parse import WHY
 from mdfeed.lasting import faults
 
 STATES = ("COLD", "SYNCING", "LIVE", "PROVED", "STALE", "SUSPECT")
+# Known reasons have a sample from the start, or the first event would be no increase.
+NO_DECODE_ERRORS = dict.fromkeys(WHY[WHY.index("empty") :], 0)
+NO_RESYNCS = dict.fromkeys(
+    ("gap", "crossed", "proof_mismatch", "ids_restarted", "depth_silent", "silent", "line_lost", "buffer_full"), 0
+)
+NO_RECONNECTS = dict.fromkeys(
+    (
+        *("closed", "reset", "silent", "policy", "refused", "timeout", "dns", "tls", "unreachable", "server_error"),
+        *("rate_limited", "banned", "forbidden", "geo_blocked"),
+    ),
+    0,
+)
 QUANTILES = (0.5, 0.99, 0.999)
 US = 1_000
 BOUNDS_NS = [
@@ -210,7 +223,7 @@ class FeedCollector(Collector):
             "Frames that are not what the venue documents, by why.",
             [*labels, "reason"],
             [feed.venue],
-            feed.decode_errors,
+            NO_DECODE_ERRORS | dict(feed.decode_errors),
         )
         size = CounterMetricFamily("mdfeed_frame_bytes", "Payload bytes of all frames.", labels=labels)
         size.add_metric([feed.venue], feed.frame_bytes)
@@ -271,7 +284,7 @@ class FeedCollector(Collector):
                 proof.add_metric([*own, result], track.proof.get(result, 0))
             for side in ("bids", "asks"):
                 levels.add_metric([*own, side], track.book.count_of(side))
-            for reason, count in track.resyncs.items():
+            for reason, count in (NO_RESYNCS | track.resyncs).items():
                 resyncs.add_metric([*own, reason], count)
             crossed.add_metric(own, track.crossed)
             trades.add_metric(own, track.trades)
@@ -319,7 +332,10 @@ class FeedCollector(Collector):
         )
         for line in self.lines:
             connected.add_metric([self.feed.venue, line.name], int(line.is_connected))
-            for family, counts in ((reconnects, line.reconnects), (rollovers, line.rollovers)):
+            for family, counts in (
+                (reconnects, NO_RECONNECTS | dict(line.reconnects)),
+                (rollovers, line.rollovers),
+            ):
                 for reason, count in counts.items():
                     family.add_metric([self.feed.venue, line.name, reason], count)
         for name, race in self.feed.races.items():

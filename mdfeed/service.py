@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -26,9 +26,10 @@ from mdfeed.connects import ConnectBudget
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
+from mdfeed.journal import Journal
 from mdfeed.kept import ListedFile, file_of, open_folder
 from mdfeed.lasting import lasting
-from mdfeed.lease import Leases
+from mdfeed.lease import TTL_MS, Leases
 from mdfeed.legacy_metrics import LegacyMetrics
 from mdfeed.lines import Lines
 from mdfeed.logs import say_folded
@@ -37,6 +38,7 @@ from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.page import Page
 from mdfeed.readiness import GOOD, books_not_good, sources_in_use, venue_troubles
 from mdfeed.rehearsal import Rehearsal
+from mdfeed.resume import Resume
 from mdfeed.roster import Roster
 from mdfeed.upkeep import Upkeep
 from mdfeed.upkeep_metrics import UpkeepMetrics
@@ -49,9 +51,7 @@ TICK_S = 0.25
 SYMBOLS_NAMED = 10  # in the log's first line
 FIRST_LEVELS = 50  # as many as the venue gives for the least weight
 SINK_CLOSE_S = 2.0
-BAD = ("STALE", "SUSPECT")
-# Event kinds that are routine; everything else deserves a warning.
-ROUTINE = frozenset({"reseated", "removed", "fuse_rearmed", "shutdown", "trades_filled"})
+PAST_S = 1.0  # so long lines wait for what Redis knows of the last daemon's trades
 
 
 class Service:
@@ -77,10 +77,11 @@ class Service:
         )
         for symbol in config.symbols:
             self.feed.add(symbol)
+        epoch = time.time_ns() // 1_000_000
         self.sink = sinks.open(
             config.redis_url,
             self.feed.instruments,
-            epoch=time.time_ns() // 1_000_000,
+            epoch=epoch,
             outputs=frozenset(config.redis.outputs),
             trades_maxlen=config.redis.trades_maxlen,
             events_maxlen=config.redis.events_maxlen,
@@ -94,6 +95,10 @@ class Service:
             )
         self.feed.attach(self.outbox)
         self.sink.on_ready = self._refresh
+        self.sink.on_again = self._say_all
+        self._takeover = takeover
+        self.journal = Journal(self.feed, self.sink, now_ns)
+        self.resume = self._resume(epoch)
         self.upkeep = Upkeep(
             self.feed,
             self.venue,
@@ -163,6 +168,19 @@ class Service:
             outputs=self.config.redis.outputs,
         )
 
+    def _resume(self, epoch: int) -> Resume | None:
+        config = self.config
+        if self.sink.name != "redis" or "trades_stream" not in config.redis.outputs:
+            return None
+        return Resume(
+            config.redis_url,
+            self.feed,
+            config.symbols,
+            epoch=epoch,
+            maxlen=config.redis.trades_maxlen,
+            now_ns=now_ns,
+        )
+
     def _lines(self) -> Lines:
         config, governor = self.config, self.upkeep.governor
         depth = "depth" if config.depth_stream == "250ms" else f"depth@{config.depth_stream}"
@@ -200,10 +218,16 @@ class Service:
     async def reload(self, read: Callable[[], Config]) -> None:
         """Take over the symbols of the configuration that `read` loads; a mistake in it is logged, nothing else."""
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        before = dict(self.feed.tracks)
         try:
             await self.roster.reload(read)
         finally:
             notify("READY=1")
+        added = [symbol for symbol, track in self.feed.tracks.items() if before.get(symbol) is not track]
+        if self.leases is not None:
+            self.leases.begin(added)
+        else:
+            self._say_again(added)
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """The event loop turns, or this would not answer; that is all it says."""
@@ -218,6 +242,8 @@ class Service:
     def ready(self) -> tuple[int, dict[str, Any]]:
         """Ready: the sink answers and every configured book is LIVE or PROVED (a silent one is STALE)."""
         reasons = [] if self.sink.is_connected else [f"{self.sink.name}: not connected"]
+        if self.sink.is_connected and self.sink.trouble:
+            reasons.append(f"{self.sink.name}: {self.sink.trouble}")
         if self.leases is not None and self.sink.is_connected:
             reasons += self.leases.reasons()
         reasons += books_not_good(self.feed.tracks)
@@ -279,6 +305,11 @@ class Service:
     async def _inward(self) -> None:
         """Everything that comes from the venue."""
         await self.roster.open()
+        if self.resume is not None:
+            # What comes before nobody may be told yet; and a hole is known at once.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAST_S):
+                    await self.resume.done.wait()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.upkeep.run(), name="upkeep")
             group.create_task(lasting("symbols", self.roster.run), name="symbols")
@@ -292,6 +323,8 @@ class Service:
             group.create_task(lasting("sink", self.sink.run), name="sink")
             group.create_task(lasting("tick", self._tick), name="tick")
             group.create_task(lasting("watchdog", self._beat), name="watchdog")
+            if self.resume is not None:
+                group.create_task(lasting("past trades", self.resume.run), name="past trades")
 
     async def _tick(self) -> None:
         while True:
@@ -316,30 +349,33 @@ class Service:
             await asyncio.sleep(interval_s or 5.0)
 
     def _log_events(self) -> None:
-        events = self.feed.publisher.events
-        while events:
-            event = events.popleft()
+        if self.leases is None or self.leases.held:  # else nobody would be told
+            self.journal.tell()
+        for event in self.journal.log(self._stopping.is_set()):
             if event.kind == "shutdown":
                 self.lines.roll_over(event.detail["line"], "shutdown")
-            level = logging.INFO if event.kind in ROUTINE else logging.WARNING
-            if event.kind == "state":
-                state, reason, last_id = event.detail.values()
-                # At the end every book goes STALE: that is said to consumers, and nobody needs to be warned of it.
-                level = logging.WARNING if state in BAD and not self._stopping.is_set() else logging.INFO
-                log.log(level, "%s %s (%s) at id %d", event.symbol, state, reason, last_id)
-            else:
-                detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
-                log.log(level, "%s %s", " ".join(filter(None, (event.symbol, event.kind))), detail)
 
     def _refresh(self) -> None:
         """The sink's far side is there (again): everything is said anew."""
         if self.leases is not None:
             self.leases.doubt()  # it may have forgotten whose they are: _say_again follows once they are confirmed
+        elif self.resume is not None:
+            self.resume.ask(self.feed.tracks)
+        self._say_all()
+
+    def _say_all(self) -> None:
+        """Everything anew; without leases held nobody would hear it, and _say_again follows."""
+        if self.leases is not None and not self.leases.held:
+            return
         self.feed.refresh(self.outbox, now_ns())
         self.sink.flush()
 
     def _say_again(self, symbols: list[str]) -> None:
         """These symbols may be published (again)."""
+        if self.resume is not None:
+            # One that was pushed aside publishes until it knows.
+            wait_s = TTL_MS / 1000 if self._takeover else 0.0
+            asyncio.get_running_loop().call_later(wait_s, self.resume.ask, symbols)
         for symbol in symbols:
             self.feed.tracks[symbol].refresh(now_ns())
         self.sink.flush()

@@ -49,7 +49,7 @@ class Heart(Protocol):
 
     def receive(self, line: int, frame: bytes, recv_ns: int, /) -> object: ...
     def open_line(self, name: str, streams: Sequence[str], now_ns: int, /) -> int: ...
-    def lost(self, line: int, now_ns: int, /) -> object: ...
+    def lost(self, line: int, now_ns: int, reason: str, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ class Session:
         """Connects, serves the connection to its end and says why it ended."""
         means = self._means
         connection: Connection | None = None
+        why = Refusal("stopped", "closed by us")
         try:
             connection = await dial(
                 means.transport,
@@ -130,16 +131,17 @@ class Session:
             )
             where = urlsplit(self.plan.url)
             log.info("line %s: connected to %s%s by %s", self.plan.name, where.netloc, where.path, means.transport)
-            return await self._attend(connection)
+            why = await self._attend(connection)
         except Exception as exc:
-            return of_exception(exc)
+            why = of_exception(exc)
         finally:
-            self._close_line()
+            self._close_line(why.reason)
             if connection is not None:
                 try:
                     await connection.close()
                 except Exception as exc:  # a transport that has ended in this turn may say so by whatever error
                     log.debug("line %s: closed with %r", self.plan.name, exc)
+        return why
 
     def _open_line(self) -> Line:
         # The upgrade has succeeded; frames may follow before dial() returns.
@@ -151,13 +153,13 @@ class Session:
         self.line = Line(means.feed, number, means.flush, streams=self.streams, on_reply=self._read_reply)
         return self.line
 
-    def _close_line(self) -> None:
+    def _close_line(self, reason: str) -> None:
         if self.line is None or not self.is_open:
             return
         self.is_open = False
         self.connected_since = None
         self.line.end("stopped", "closed by us")
-        self._means.feed.lost(self.line.line, self._means.now_ns())
+        self._means.feed.lost(self.line.line, self._means.now_ns(), reason)
         try:
             self._means.flush()
         except Exception:

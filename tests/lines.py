@@ -57,7 +57,7 @@ class Recorder:
         self.opened.append((len(self.opened) + 7, name, tuple(streams)))
         return self.opened[-1][0]
 
-    def lost(self, line: int, now_ns: int) -> None:
+    def lost(self, line: int, now_ns: int, reason: str = "") -> None:
         self.lost_lines.append(line)
 
     def flush(self) -> None:

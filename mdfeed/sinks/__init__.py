@@ -8,28 +8,53 @@ any far side. A sink is a module in this folder with a `Sink` subclass named in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cached_property
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdfeed._encode import Outbox
 from mdfeed.errors import ConfigError
+
+OUTAGES_KEPT = 16
+
+
+class Outage(NamedTuple):
+    """What is over: a far side was away ("connected": it is there now), or refused what it was sent ("refused")."""
+
+    kind: str
+    for_s: float  # 0 at the first connection
+    reason: str
+    dropped: int  # publications meanwhile
 
 
 class Sink(ABC):
     """The far side of an outbox.
 
     The heart fills `outbox` in C; flush() at the end of each socket read sends what it holds. `on_ready`, set by the
-    wiring, is called each time the far side is (again) ready: everything is to be published afresh then.
+    wiring, is called each time the far side is (again) ready: everything is to be published afresh then. on_again asks
+    for the same of a far side that was there all the time and has refused some of it. `outages` that are over wait
+    there, oldest first, until the wiring takes them.
     """
 
     name: str
     outbox: Outbox
     on_ready: Callable[[], None] | None = None
+    on_again: Callable[[], None] | None = None
     is_connected: bool = True
+
+    @property
+    def trouble(self) -> str:
+        """What a far side that is connected refuses; empty when it takes everything."""
+        return ""
+
+    @cached_property
+    def outages(self) -> deque[Outage]:
+        return deque(maxlen=OUTAGES_KEPT)
 
     @abstractmethod
     async def run(self) -> None:
@@ -53,6 +78,12 @@ class Sink(ABC):
             "reconnects": 0,
             "last_error": None,
         }
+
+    def say_again(self) -> None:
+        if self.on_again is not None:
+            self.on_again()
+        else:
+            self.say_ready()
 
     def say_ready(self) -> None:
         if self.on_ready is not None:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter, deque
-from typing import Any, cast
+from collections import Counter
+from typing import Any
 
 import hiredis
 
-from mdfeed._resp import RespOutbox
+from mdfeed._resp import NOTHING, RespOutbox
 from mdfeed.errors import SinkError
+from mdfeed.redis_link import Ledger, Link
 from mdfeed.redis_url import RedisUrl, parse_redis_url
-from mdfeed.sinks import Sink
+from mdfeed.sinks import Outage, Sink
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 log = logging.getLogger(__name__)
@@ -35,99 +36,50 @@ WATCH_S = 0.25
 IDLE_S = 1.0  # without anything to send, a PING shows that the server is there
 SAY_AGAIN_S = 60.0
 PING = b"*1\r\n$4\r\nPING\r\n"
-# Replies are short texts, numbers and stream ids. What is longer, or is an array or a map, no server says that we talk
-# to; and a reader that believed its size would ask for that much memory.
-MAX_REPLY_BYTES = 1 << 20
-AGGREGATES = (b"*", b"%", b"~", b">", b"|")
+PING_KIND = bytes((NOTHING,))
+# Of refused publications, by the reply's code; any other code is "refused".
+REASONS = {"OOM": "oom", "NOPERM": "noperm", "READONLY": "readonly"}
+# Once nothing was refused for so long everything is said again; what is refused is tried again as often.
+HEAL_S = 0.4
+# A server that always refuses some of it is not to be told everything every second.
+FLAP_S, FLAPS_MOST, LONGEST_HEAL_S = 5.0, 5, 30.0
 MAX_CODES = 50  # error codes that are counted apart
 # Replies after which this connection is of no use: a failover made the server a replica, or it forgot us.
 FATAL_CODES = frozenset({"READONLY", "NOAUTH"})
 
 
-class _Link(asyncio.Protocol):
-    """One connection: bytes out, replies counted. `closed` gets the reason when it is over."""
+class Refusing:
+    """A server that answers and does not take: since when, and when everything is to be said again."""
 
-    transport: asyncio.Transport
+    def __init__(self) -> None:
+        self.text = ""  # empty: it takes everything
+        self.code = ""
+        self.since = 0.0  # loop time
+        self.dropped_before = 0
+        self.is_trying = False  # everything was said again; its answers are awaited
+        self._refused_at = 0.0
+        self._over_at = float("-inf")
+        self._flaps = 0
 
-    def __init__(self, sink: RedisSink, high_water_bytes: int) -> None:
-        self._sink = sink
-        self._high_water_bytes = high_water_bytes
-        self._reader = hiredis.Reader()
-        self._unread_bytes = 0  # since the last whole reply
-        self._is_line_start = True
-        self._loop = asyncio.get_running_loop()
-        self._asked: deque[asyncio.Future[object]] = deque()
-        self.closed: asyncio.Future[str] = self._loop.create_future()
-        self.outstanding = 0
-        self.progress_at = self._loop.time()
+    def refused(self, code: str, text: str, now: float) -> None:
+        if not self.text:
+            self.since = now
+            self._flaps = self._flaps + 1 if now - self._over_at < FLAP_S else 0
+        self.text, self.code = f"refuses commands: {text[:200]}", code
+        self._refused_at = now
+        self.is_trying = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=self._high_water_bytes)
+    def over(self, now: float) -> None:
+        self.text = ""
+        self._over_at = now
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self.end(f"connection lost: {error}" if error else "the server closed the connection")
+    def is_forgotten(self, now: float) -> bool:
+        """Nothing was refused for long, and there is nothing to try it with."""
+        return bool(self.text) and now - self._refused_at >= FLAP_S
 
-    def end(self, reason: str) -> None:
-        """Over, now: unsent bytes are discarded."""
-        if not self.closed.done():
-            self.closed.set_result(reason)
-            for asked in self._asked:
-                if not asked.done():
-                    asked.set_result(ConnectionError(reason))
-            self._sink._on_end(self)
-            self.transport.abort()
-
-    def send(self, data: bytes, commands: int) -> None:
-        if not self.outstanding:
-            self.progress_at = self._loop.time()
-        self.outstanding += commands
-        self.transport.write(data)
-
-    def ask(self, name: str, *args: str) -> asyncio.Future[object]:
-        """A command of the handshake and its reply to come; errors are values of it."""
-        reply: asyncio.Future[object] = self._loop.create_future()
-        self._asked.append(reply)
-        self.transport.write(hiredis.pack_command((name, *args)))  # type: ignore[arg-type]
-        return reply
-
-    def data_received(self, data: bytes) -> None:
-        self.progress_at = self._loop.time()
-        gets = self._reader.gets
-        self._unread_bytes += len(data)
-        if self._has_aggregate(data):
-            return self.end("not a Redis server: a reply that answers no command of ours")
-        try:
-            self._reader.feed(data)
-            while (reply := gets()) is not False:
-                self._unread_bytes = 0
-                if self._asked:
-                    asked = self._asked.popleft()
-                    if not asked.done():
-                        asked.set_result(reply)
-                    continue
-                self.outstanding -= 1
-                if isinstance(reply, hiredis.ReplyError):
-                    self._sink._on_error_reply(self, str(reply))
-        except hiredis.ProtocolError as error:
-            self.end(f"not a Redis server: {error}")
-        if self.outstanding < 0:
-            self.end("more replies than commands")
-        elif self._unread_bytes > MAX_REPLY_BYTES:
-            self.end(f"not a Redis server: a reply longer than {MAX_REPLY_BYTES} bytes")
-
-    def _has_aggregate(self, data: bytes) -> bool:
-        """Whether a line of `data` begins as an array, map, set, push or attribute does."""
-        is_at_start, self._is_line_start = self._is_line_start, data.endswith(b"\n")
-        if is_at_start and data.startswith(AGGREGATES):
-            return True
-        return any(b"\n" + mark in data for mark in AGGREGATES)
-
-    def pause_writing(self) -> None:
-        self._sink._on_slow(self)
-
-    def resume_writing(self) -> None:
-        self._sink._on_fast(self)
+    def is_due(self, now: float) -> bool:
+        wait_s = min(HEAL_S * 2 ** max(0, min(self._flaps, 50) - FLAPS_MOST), LONGEST_HEAL_S)
+        return bool(self.text) and not self.is_trying and now - self._refused_at >= wait_s
 
 
 class RedisSink(Sink):
@@ -161,15 +113,23 @@ class RedisSink(Sink):
         self._high_water_bytes = high_water_bytes
         self._reply_timeout_s = reply_timeout_s
         self._connect_timeout_s = connect_timeout_s
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._can_ping = True
-        self._in_flight_lost = 0
+        self._ledger = Ledger()
         self._connects = 0
         self._errors: Counter[str] = Counter()
         self._last_error: str | None = None
+        self._last_end = ""  # why it went away last
         self._said: dict[str, float] = {}
         self._away_since: float | None = None
         self._is_said_away = False
+        self._dropped_before = 0  # when it went away
+        self._refusing = Refusing()
+
+    @property
+    def trouble(self) -> str:
+        """What the server refuses, though it answers; empty when it takes everything."""
+        return self._refusing.text
 
     # ---- the connection's life
 
@@ -203,9 +163,9 @@ class RedisSink(Sink):
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, longest_s)
 
-    async def _connect(self) -> _Link:
+    async def _connect(self) -> Link:
         loop = asyncio.get_running_loop()
-        link = _Link(self, self._high_water_bytes)
+        link = Link(self, self._high_water_bytes, self._ledger)
         url = self._url
         self._label = url.label
         try:
@@ -226,7 +186,7 @@ class RedisSink(Sink):
             raise
         return link
 
-    async def _shake_hands(self, link: _Link) -> None:
+    async def _shake_hands(self, link: Link) -> None:
         url = self._url
         asked: list[tuple[str, asyncio.Future[object]]] = []
         if url.password is not None:
@@ -255,7 +215,7 @@ class RedisSink(Sink):
                     raise ConnectionError(str(reply))
                 raise SinkError(f"{name}: {reply}")
 
-    def _on_connected(self, link: _Link) -> None:
+    def _on_connected(self, link: Link) -> None:
         self._link = link
         self._connects += 1
         self.is_connected = True
@@ -264,13 +224,22 @@ class RedisSink(Sink):
             log.info("redis at %s: connected", self._label)
         elif self._is_said_away:
             log.info("redis at %s is back after %.1f s", self._label, now - self._away_since)
+        away_s = now - self._away_since if self._away_since is not None else 0.0
+        self.outages.append(Outage("connected", away_s, self._last_end, self._drops() - self._dropped_before))
         self._away_since = None
         self._is_said_away = False
         self.outbox.open()
         self.say_ready()
-        self.flush()
+        self._try_again(link)
 
-    async def _watch(self, link: _Link) -> str:
+    def _try_again(self, link: Link) -> None:
+        """Everything was said again: when nothing of it is refused, that is over."""
+        self.flush()
+        self._refusing.is_trying = bool(link.outstanding)
+        if not link.outstanding and self._refusing.is_forgotten(asyncio.get_running_loop().time()):
+            self._note_taken()
+
+    async def _watch(self, link: Link) -> str:
         """Wait for the end of a connection, or make it when the server answers no more."""
         loop = asyncio.get_running_loop()
         overdue = 0
@@ -278,36 +247,42 @@ class RedisSink(Sink):
             done, _ = await asyncio.wait((link.closed,), timeout=WATCH_S)
             if done:
                 return link.closed.result()
+            if self._refusing.is_due(loop.time()):
+                self.say_again()
+                self._try_again(link)
             idle_s = loop.time() - link.progress_at
             # Twice in a row, for our own loop may have been stuck with the replies waiting in the socket.
             overdue = overdue + 1 if link.outstanding and idle_s > self._reply_timeout_s else 0
             if overdue > 1:
                 link.end(f"no reply for {idle_s:.1f} s")
             elif not link.outstanding and idle_s > IDLE_S and self._can_ping:
-                link.send(PING, 1)
+                link.send(PING, PING_KIND)
 
-    async def _follow(self, link: _Link) -> None:
+    async def _follow(self, link: Link) -> None:
         """End a connection whose server is the master no longer, though it may not know that yet."""
         if self._url.sentinels:
             from mdfeed.sentinel import until_moved
 
             link.end(await until_moved(self._url, self._master))
 
-    def _on_end(self, link: _Link) -> None:
+    def on_end(self, link: Link) -> None:
         if link is not self._link:
             return
         self._link = None
         self.is_connected = False
         self.outbox.close("disconnected")
-        self._in_flight_lost += link.outstanding + self.outbox.pending_commands
+        if kinds := self.outbox.pending_kinds:
+            self._ledger.send(kinds)
         self.outbox.take()
+        self._ledger.lose()
+        self._refusing.is_trying = False
 
-    def _on_slow(self, link: _Link) -> None:
+    def on_slow(self, link: Link) -> None:
         if link is self._link:
             self.outbox.close("slow")
             self._say("slow", "redis at %s reads too slowly; publications are dropped until it has caught up")
 
-    def _on_fast(self, link: _Link) -> None:
+    def on_fast(self, link: Link) -> None:
         if link is self._link:
             self.outbox.open()
             self.say_ready()
@@ -317,8 +292,8 @@ class RedisSink(Sink):
 
     def flush(self) -> None:
         link = self._link
-        if link is not None and (commands := self.outbox.pending_commands):
-            link.send(self.outbox.take(), commands)
+        if link is not None and (kinds := self.outbox.pending_kinds):
+            link.send(self.outbox.take(), kinds)
 
     async def close(self, timeout_s: float) -> None:
         link = self._link
@@ -333,10 +308,18 @@ class RedisSink(Sink):
         link.end("closed by us")
 
     def counters(self) -> dict[str, Any]:
-        counters = super().counters()
-        counters["dropped"]["in_flight"] = self._in_flight_lost
+        counters, ledger = super().counters(), self._ledger
+        dropped = counters["dropped"] | {"in_flight": sum(ledger.in_flight.values()), "refused": 0}
+        dropped |= dict.fromkeys(REASONS.values(), 0)
+        published = counters["published"]
+        for kind, count in ledger.unanswered(self.outbox.pending_kinds).items():
+            published[kind] -= count + ledger.in_flight[kind]
+        for (kind, reason), count in ledger.refused.items():
+            published[kind] -= count
+            dropped[reason] += count
         buffered = self._link.transport.get_write_buffer_size() if self._link else 0
         return counters | {
+            "dropped": dropped,
             "buffer_bytes": buffered + self.outbox.pending_bytes,
             "errors": dict(self._errors),
             "reconnects": max(0, self._connects - 1),
@@ -345,12 +328,36 @@ class RedisSink(Sink):
 
     # ---- what goes wrong
 
-    def _on_error_reply(self, link: _Link, text: str) -> None:
+    def on_error_reply(self, link: Link, text: str) -> None:
         code = self._count_error(text)
+        if self._ledger.refuse(REASONS.get(code, "refused")):
+            self._note_refused(code, text)
         if code in FATAL_CODES:
             link.end(text)
         else:
             self._say(code, "redis at %s refuses commands: %s", text)
+
+    def on_all_answered(self, link: Link) -> None:
+        if link is self._link and self._refusing.is_trying:
+            self._note_taken()
+
+    def _note_refused(self, code: str, text: str) -> None:
+        if not self.trouble:
+            self._refusing.dropped_before = self._drops() - 1
+        self._refusing.refused(code, text, asyncio.get_running_loop().time())
+
+    def _note_taken(self) -> None:
+        """Everything was said again, and all of it was taken."""
+        refusing = self._refusing
+        refusing.is_trying = False
+        if refusing.text:
+            for_s = asyncio.get_running_loop().time() - refusing.since
+            log.info("redis at %s takes commands again, after %.1f s", self._label, for_s)
+            self.outages.append(Outage("refused", for_s, refusing.code, self._drops() - refusing.dropped_before))
+            refusing.over(asyncio.get_running_loop().time())
+
+    def _drops(self) -> int:
+        return sum(self.counters()["dropped"].values())
 
     def _count_error(self, text: str) -> str:
         code = text.partition(" ")[0]
@@ -364,6 +371,7 @@ class RedisSink(Sink):
     def _say_away(self, reason: str, what: str = "away") -> None:
         self._last_error = reason
         if self._away_since is None:
+            self._last_end, self._dropped_before = reason[:200], self._drops()
             self._away_since = asyncio.get_running_loop().time()
         self._is_said_away |= self._say(what, "redis at %s: %s; the feed goes on, retrying", reason)
 

@@ -19,7 +19,7 @@ const MEANING = {
 };
 
 const at = (id) => document.getElementById(id);
-const count = (n) => (n === null || n === undefined ? "-" : n.toLocaleString("en-US"));
+const count = (n) => spaced(n === null || n === undefined ? n : String(n));
 const twice = (n) => String(n).padStart(2, "0");
 
 let hello = null; // the daemon's first message

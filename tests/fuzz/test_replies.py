@@ -14,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mdfeed._resp import NOTHING
+from mdfeed.redis_link import MAX_REPLY_BYTES, Link
 from mdfeed.sinks import redis as sink_module
-from mdfeed.sinks.redis import MAX_CODES, MAX_REPLY_BYTES, RedisSink, _Link
+from mdfeed.sinks.redis import MAX_CODES, RedisSink
 
 
 class Wire:
@@ -33,10 +35,12 @@ class Wire:
         self.is_aborted = True
 
 
-def link_of(outstanding: int) -> tuple[_Link, Wire]:
-    link, wire = _Link(RedisSink("redis://u:hunter2@h", None, epoch=1), 1 << 20), Wire()
+def link_of(outstanding: int) -> tuple[Link, Wire]:
+    sink = RedisSink("redis://u:hunter2@h", None, epoch=1)
+    link, wire = Link(sink, 1 << 20, sink._ledger), Wire()
     link.connection_made(wire)  # type: ignore[arg-type]
-    link.outstanding = outstanding
+    if outstanding:
+        link.send(b"x", bytes((NOTHING,)) * outstanding)
     return link, wire
 
 
@@ -102,7 +106,8 @@ def test_invented_error_codes_do_not_fill_memory_or_metrics() -> None:
         for number in range(10_000):
             code = "".join(chr(65 + int(digit)) for digit in str(number))
             link.data_received(f"-X{code} {'y' * 50_000 if number % 1000 == 0 else ''}\r\n".encode())
-        return link._sink
+        assert isinstance(link._owner, RedisSink)
+        return link._owner
 
     sink = asyncio.run(scenario())
     counters = sink.counters()

@@ -188,3 +188,54 @@ def test_who_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not is_dead(foreign)
     monkeypatch.setattr(lease.os, "kill", lambda pid, number: (_ for _ in ()).throw(PermissionError))
     assert not is_dead(f"{own[0]} {own[1]} {ended.pid} 1 x")
+
+
+async def test_a_symbol_that_is_added_has_its_lease_at_once(server: EmbeddedRedis, client: redis.Redis) -> None:
+    """And what came back is told of again, though its lease was held all the time."""
+    async with holding(server.url) as first:
+        await until(lambda: first.opened)
+        first.opened.clear()
+        for _ in range(3):
+            first.leases.begin(["ETHUSDT"])
+            assert not first.passes("ETHUSDT")
+            await until(lambda: first.opened, within_s=0.5)
+            assert first.opened == ["ETHUSDT"]
+            assert first.passes("ETHUSDT")
+            assert first.passes("BTCUSDT")
+            first.opened.clear()
+
+
+async def test_a_symbol_that_goes_while_its_lease_is_asked_for(server: EmbeddedRedis, client: redis.Redis) -> None:
+    async with holding(server.url) as first:
+        await until(lambda: first.opened)
+        first.leases._symbols = lambda: SYMBOLS[:1]
+        first.leases._index_of = {"BTCUSDT": 0}.__getitem__
+        first.leases._open(list(SYMBOLS))
+        await asyncio.sleep(0.1)
+        assert not first.task.done()
+
+
+async def test_a_server_without_memory_keeps_the_leases(server: EmbeddedRedis, client: redis.Redis) -> None:
+    """A renewal takes no memory; and channels go on, for nobody else can hold the lease meanwhile."""
+    async with holding(server.url) as first:
+        await until(lambda: first.opened)
+        await client.config_set("maxmemory", 1)
+        try:
+            await asyncio.sleep(TTL_MS / 1000 + 0.5)
+            assert first.leases.reasons() == []
+            assert first.passes("BTCUSDT")
+            assert await client.get(PREFIX + "BTCUSDT") == first.leases.token
+        finally:
+            await client.config_set("maxmemory", 0)
+
+
+async def test_a_user_that_may_not_expire_keys_holds_leases_too(server: EmbeddedRedis, client: redis.Redis) -> None:
+    await client.execute_command("ACL", "SETUSER", "lessee", "reset", "on", ">x", "~*", "+@all", "-pexpire")
+    try:
+        async with holding(server.url.replace("unix://", "unix://lessee:x@")) as first:
+            await until(lambda: first.opened)
+            await asyncio.sleep(1.5)
+            assert 1000 < await client.pttl(PREFIX + "BTCUSDT") <= TTL_MS
+            assert first.leases.reasons() == []
+    finally:
+        await client.execute_command("ACL", "DELUSER", "lessee")

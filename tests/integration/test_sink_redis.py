@@ -133,7 +133,7 @@ async def test_close_waits_for_the_replies() -> None:
             source.publish()
         await sink.close(5)
         assert json.loads(await reader.get("mdfeed:book:BTCUSDT"))["seq"] == 2_000
-        assert sink.counters()["dropped"] == {"disconnected": 0, "slow": 0, "full": 0, "in_flight": 0}
+        assert set(sink.counters()["dropped"].values()) == {0}
 
 
 async def test_database_number_and_tcp() -> None:

@@ -167,7 +167,7 @@ def test_a_closed_outbox_drops_and_counts_by_reason() -> None:
     outbox.open()
     outbox.put_event(b"{}")
     assert [kind for kind, _, _ in outbox.take()] == ["events"]
-    assert outbox.dropped == {"slow": 3, "disconnected": 2, "full": 0}
+    assert outbox.dropped == {"slow": 3, "disconnected": 2, "full": 0, "no_lease": 0}
 
 
 def test_a_collector_keeps_the_newest() -> None:

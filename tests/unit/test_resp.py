@@ -48,7 +48,7 @@ def test_each_payload_becomes_its_commands_set_before_publish() -> None:
         if kind in ("trades_stream", "events"):
             expected.append([b"XADD", channel, b"MAXLEN", b"~", b"10000", b"*", b"data", payload])
         elif kind == "withdraw":
-            expected.append([b"DEL", channel])
+            expected.append([b"DEL", channel, b"mdfeed:book:" + symbol.encode()])
         else:
             expected.append([b"PUBLISH", channel, payload])
     assert commands(outbox) == expected

@@ -75,6 +75,30 @@ def test_without_a_folder_or_a_recall_there_are_no_forensics(tmp_path: Path, mon
     assert (tmp_path / "of-systemd").is_dir()
 
 
+def test_ready_says_what_the_sink_refuses() -> None:
+    made = service(redis__leases=False)
+    made.sink.is_connected = True
+    assert not any(reason.startswith("redis") for reason in made.ready()[1]["reasons"])
+    made.sink._refusing.refused("OOM", "OOM command not allowed", 0.0)  # type: ignore[attr-defined]
+    status, body = made.ready()
+    assert status == 503
+    assert body["reasons"][0] == "redis: refuses commands: OOM command not allowed"
+
+
+def test_what_was_refused_is_said_again_but_not_behind_a_shut_valve() -> None:
+    for leases in (False, True):
+        made = service(redis__leases=leases, symbols=["BTCUSDT", "ETHUSDT"])
+        made.sink.outbox.open()  # type: ignore[attr-defined]
+        assert made.sink.on_again is not None
+        made.sink.on_again()
+        assert made.sink.outbox.pending_commands == (0 if leases else 4)  # type: ignore[attr-defined]
+
+
+def test_without_a_stream_of_trades_there_is_nothing_to_resume() -> None:
+    assert service().resume is not None
+    assert service(redis__outputs=["book", "trades"]).resume is None
+
+
 def test_the_log_names_all_of_a_few_symbols_and_some_of_many() -> None:
     assert named(["BTCUSDT", "ETHUSDT"]) == "BTCUSDT, ETHUSDT"
     assert named([f"S{n}" for n in range(500)]).endswith("S8, S9 and 490 more")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mdfeed._encode import Collector, Market
@@ -26,6 +28,7 @@ def test_shut_until_opened_and_only_for_the_symbol_and_the_time() -> None:
     say_everything(valve, BTC, 10)
     assert len(out) == 0
     assert valve.held_back == 6
+    assert out.dropped["no_lease"] == 9  # payloads: three of a book, two of a trade
     valve.open(70, 1_000)
     say_everything(valve, ETH, 999)
     kinds = [(kind, symbol) for kind, symbol, _ in out.take()]
@@ -41,6 +44,39 @@ def test_shut_until_opened_and_only_for_the_symbol_and_the_time() -> None:
     say_everything(valve, ETH, 500)
     assert len(out) == 0
     assert not valve.is_open(70)
+
+
+def seqs(out: Collector) -> list[tuple[str, int]]:
+    return [(kind, json.loads(payload)["seq"]) for kind, _, payload in out.take()]
+
+
+def test_what_was_said_before_the_first_lease_takes_no_number() -> None:
+    """A consumer would take the skip for a loss. What a lost lease has cost is one, for it was published before."""
+    out = Collector(outputs=("book", "bbo"))
+    valve = Valve(out)
+
+    def say(*numbers: int) -> None:
+        for seq in numbers:
+            valve.put_book(ETH, [(100, 1)], [(200, 2)], seq=seq, recv_ns=1)
+            valve.put_bbo(ETH, seq, (100, 1), (200, 2), seq=seq, recv_ns=1)
+
+    say(1, 2, 3)
+    valve.open(70, 1_000)
+    say(4)
+    assert seqs(out) == [("book", 1), ("bbo", 1)]
+    valve.shut(70)
+    say(5)
+    valve.open(70, 1_000)
+    say(6)
+    assert seqs(out) == [("book", 3), ("bbo", 3)]
+    valve.begin(70)  # removed and added again
+    assert not valve.is_open(70)
+    say(7, 8)
+    assert out.take() == []
+    valve.open(70, 1_000)
+    say(9, 10)
+    assert seqs(out) == [("book", 4), ("bbo", 4), ("book", 5), ("bbo", 5)]
+    valve.begin(5_000)
 
 
 def test_shut_all_and_arguments() -> None:
