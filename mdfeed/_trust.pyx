@@ -234,7 +234,8 @@ cdef class Trust:
         quote.first_id = self.book.first_id
         quote.last_id = self.book.last_id
         quote.ts_event = self.book.ts_event
-        quote.recv_ns = now_ns
+        quote.recv_ns = self.book.recv_ns
+        quote.now_ns = now_ns
         quote.state = self._state
         quote.seq = self.seq
         quote.has_last = tape.count > 0

@@ -68,7 +68,7 @@ cdef class Valve(Outbox):
         return False
 
     cdef Status on_book(self, const Quote *quote) noexcept nogil:
-        return self.outbox.on_book(quote) if self._lets(quote.instrument, quote.recv_ns) else OK
+        return self.outbox.on_book(quote) if self._lets(quote.instrument, quote.now_ns) else OK
 
     cdef Status on_trade(self, const Instrument *instrument, const Trade *trade, int64_t ts_event,
                          int64_t recv_ns) noexcept nogil:
@@ -76,7 +76,10 @@ cdef class Valve(Outbox):
 
     cdef Status on_bbo(self, const Instrument *instrument, const Bbo *bbo, uint64_t seq, int64_t ts_event,
                        int64_t recv_ns) noexcept nogil:
-        return self.outbox.on_bbo(instrument, bbo, seq, ts_event, recv_ns) if self._lets(instrument, recv_ns) else OK
+        # What is said again may be older than the lease.
+        if not self._lets(instrument, max(recv_ns, self._now_ns)):
+            return OK
+        return self.outbox.on_bbo(instrument, bbo, seq, ts_event, recv_ns)
 
     cdef Status on_state(self, const Instrument *instrument, State state, const char *reason, int64_t since_ns,
                          int64_t last_id, int64_t now_ns) noexcept nogil:
