@@ -60,9 +60,6 @@ cdef class Trust:
         self._quiet_run = 0
         if message.ts_event:
             self._delay_ns = recv_ns - message.ts_event
-        # Silence ends with any frame; what a lost line has cost, only a diff can tell.
-        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
-            self.enter(S_LIVE, b"resumed", recv_ns)
 
     cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept:
         cdef int64_t matches = self._proof.match, mismatches = self._proof.mismatch
@@ -79,6 +76,8 @@ cdef class Trust:
 
     cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept:
         self._touch(message, recv_ns)
+        if self._trade_ns == 0 and message.trade.ts_trade > self.book.ts_event:
+            self._trade_ns = recv_ns
         self.take_trade(message, recv_ns)
 
     cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept:
