@@ -8,7 +8,7 @@ trades and its 24 h figures; which frames the book takes, and from which line, i
 
 from libc.string cimport memset, strcmp
 
-from mdfeed._proof cimport is_same_top, scale_top
+from mdfeed._proof cimport is_crossed_top, is_same_top, scale_top
 from mdfeed._pulse cimport beat
 
 from mdfeed._publish import STATES
@@ -66,6 +66,9 @@ cdef class Trust:
         self._touch(message, recv_ns)
         if self._proof.witnessed(line, &message.bbo, message.ts_event):
             self._weigh_proof(recv_ns, matches, mismatches)
+        if is_crossed_top(&message.bbo.top):
+            self.crossed += 1
+            return
         if message.bbo.update_id > self._bbo.update_id:
             self._bbo = message.bbo
             if self._ahead_ns == 0 and self._bbo.update_id > self.book.last_id:

@@ -334,3 +334,25 @@ def test_keys_of_a_quiet_symbol_live_on_and_its_lease_counts_by_the_clock(desk):
     collector.take()
     desk.feed.refresh(valve, desk.now_ns)
     assert collector.take() == [], "the lease is over"
+
+
+@pytest.mark.parametrize("ask", ["100", "99"])
+def test_a_crossed_ticker_is_not_published_and_proves_nothing(desk, ask):
+    desk.ticker(99, ("100", "1"), ("101", "1"))
+    desk.collector.take()
+    desk.diff(100, 110, [("100", "7")])
+    desk.ticker(110, ("100", "7"), (ask, "1"))
+    desk.ticker(115, ("100", "8"), ("101", "1"))
+    assert [one["update_id"] for one in desk.said("bbo")] == [110, 115]
+    assert (desk.track.crossed, desk.track.state) == (1, "LIVE")
+    assert desk.track.proof == {"match": 0, "mismatch": 0, "unjudged": 1}
+    desk.diff(110, 115, [("100", "8")])
+    desk.ticker(120, ("100", "8"), ("101", "1"))
+    assert desk.track.state == "PROVED"
+
+
+def test_a_ticker_with_an_empty_side_is_not_crossed(desk):
+    desk.collector.take()
+    desk.ticker(110, ("100", "7"), ("0", "0"))
+    assert [(one["bid"], one["ask"]) for one in desk.said("bbo")] == [(["100", "7"], None)]
+    assert desk.track.crossed == 0
