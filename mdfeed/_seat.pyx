@@ -30,13 +30,16 @@ cdef int64_t FIRST_DIFF_NS = 1 * S  # a quiet symbol's snapshot is asked for wit
 cdef int64_t DEAF_NS = 5 * S        # a deaf book's snapshot is compared with another so much later, then twice as much
 cdef int64_t IN_FLIGHT_NS = 60 * S  # a snapshot request without any answer is given up
 cdef int64_t HORIZON_NS = 10 * S    # at least between two full ones: twice the depth may be more than one holds
-cdef int64_t AUDIT_NS = 900 * S     # a book is compared with a new snapshot so often, weight permitting
 
 
 class Wanted(NamedTuple):
-    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+    """A snapshot that should be fetched: `limit` levels a side; the smaller the sooner.
+
+    `since_ns` is when the book was last compared, of those that wait for spare weight: else some would never have any.
+    """
 
     priority: int
+    since_ns: int
     symbol: str
     limit: int
     reason: str
@@ -94,17 +97,18 @@ cdef class Seat(Trust):
     cdef str place_shadow(self, int64_t now_ns, Status status):
         """The shadow is loaded and has taken the held diffs; what comes now goes to both until they meet."""
         cdef bint was_blind = self.is_blind()
+        cdef int64_t ghosts = self.ghosts
         cdef str outcome
         self._is_shadowing = False
         self._placed_ns = now_ns
         self.buffer.clear()
         outcome = self.settle_shadow(now_ns, status)
-        if was_blind and outcome == "swapped":
+        if outcome == "swapped" and (was_blind or self.ghosts > ghosts):
             self.see_again(now_ns)
         return outcome
 
     cdef void see_again(self, int64_t now_ns) noexcept:
-        """A snapshot has shown where the market is: what was held back is published."""
+        """A snapshot has shown what the book did not: what was held back, or is mended, is published."""
         self._blind_ns = 0
         if self._state == S_STALE:
             self.enter(S_LIVE, b"resumed", now_ns)
@@ -157,33 +161,34 @@ cdef class Seat(Trust):
 
     # ---- asking for one
 
-    def want(self, int64_t now_ns, int32_t limit, int32_t first_limit):
-        """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is.
+    def want(self, int64_t now_ns, int32_t limit, int32_t first_limit, int64_t audit_ns):
+        """The snapshot that is wanted now (Wanted), None when none is.
 
-        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow.
+        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow,
+        and another each `audit_ns`.
         """
         cdef bint is_thin
         if self._is_in_flight or now_ns < self._retry_ns:
             return None
         if self._state == S_SUSPECT:
-            return (self.reason, first_limit, 0)
+            return Wanted(0, 0, self.symbol, first_limit, self.reason)
         if self._state == S_SYNCING:
-            return (self.reason, first_limit, 1)
+            return Wanted(1, 0, self.symbol, first_limit, self.reason)
         if self._state == S_COLD and self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS:
-            return ("start", first_limit, 2)
+            return Wanted(2, 0, self.symbol, first_limit, "start")
         if self.is_to_be_checked(now_ns):
-            return (self.reason, CHECK_LIMIT, 3)
+            return Wanted(3, 0, self.symbol, CHECK_LIMIT, self.reason)
         if not self.is_seated() or self.shadow is not None or not self._has_diffs or self._parked_ns:
             return None
         if self.is_blind():
-            return ("horizon", first_limit, 0)
+            return Wanted(0, 0, self.symbol, first_limit, "horizon")
         is_thin = self._is_horizon_thin(2 * self._publisher.depth)
         if self._limit < limit and not (self.book.is_whole(0) and self.book.is_whole(1)):
-            return ("full", limit, 4 if is_thin else 5)
+            return Wanted(4 if is_thin else 5, 0, self.symbol, limit, "full")
         if is_thin and now_ns - self._seated_ns > HORIZON_NS:
-            return ("horizon", limit, 6)
-        if now_ns - self._seated_ns > AUDIT_NS:
-            return ("audit", limit, 7)
+            return Wanted(6, self._seated_ns, self.symbol, limit, "horizon")
+        if now_ns - self._seated_ns > audit_ns:
+            return Wanted(7, self._seated_ns, self.symbol, limit, "audit")
         return None
 
     cdef bint is_to_be_checked(self, int64_t now_ns) noexcept:
