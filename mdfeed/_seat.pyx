@@ -20,7 +20,7 @@ cdef enum:
     MOST_ATTEMPTS = 3               # counted for what is the host's trouble: its pauses are the fetcher's
     CHECK_LIMIT = 5                 # levels of the cheapest snapshot: its id tells silence from deafness
     LONGEST_RUN = 6                 # a silence may last so many times twice as long as usual
-    LONGEST_DEAF = 4                # and the pause before a deaf book's check so many times
+    LONGEST_DEAF = 5                # and the pause before a deaf book's check so many times
 
 # Failures that are the symbol's, not the host's: waiting does not help, so the pauses grow on.
 SYMBOLS_OWN = frozenset({"http", "not_found", "not a snapshot"})
@@ -77,9 +77,7 @@ cdef class Seat(Trust):
             self.suspect(b"proof_mismatch", now_ns, False)
         elif self._is_deaf:
             # It would be as old as the last one soon: only a diff, or a check that finds nothing new, makes it good.
-            self._retry_ns = now_ns + (DEAF_NS << self._deaf_run)
-            self._deaf_run = min(self._deaf_run + 1, <int32_t>LONGEST_DEAF)
-            self.enter(S_STALE, b"depth_silent", now_ns)
+            self.stay_deaf(now_ns)
         else:
             if self._fuse.is_blown:
                 self.enter(S_LIVE, b"proof_unreliable", now_ns)
@@ -177,7 +175,8 @@ cdef class Seat(Trust):
         if self._state == S_COLD and self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS:
             return Wanted(2, 0, self.symbol, first_limit, "start")
         if self.is_to_be_checked(now_ns):
-            return Wanted(3, 0, self.symbol, CHECK_LIMIT, self.reason)
+            # Deaf books take no weight away from those that a snapshot makes good.
+            return Wanted(6 if self._is_deaf else 3, 0, self.symbol, CHECK_LIMIT, self.reason)
         if not self.is_seated() or self.shadow is not None or not self._has_diffs or self._parked_ns:
             return None
         if self.is_blind():
@@ -207,6 +206,11 @@ cdef class Seat(Trust):
         self._is_depth_silent = self._is_deaf = True
         pause_beat(&self._pulses[<int>K_DIFF])
         self.suspect(reason, now_ns, False)
+
+    cdef void stay_deaf(self, int64_t now_ns) noexcept:
+        self._retry_ns = now_ns + (DEAF_NS << self._deaf_run)
+        self._deaf_run = min(self._deaf_run + 1, <int32_t>LONGEST_DEAF)
+        self.enter(S_STALE, b"depth_silent", now_ns)
 
     cdef void find_heard(self, int64_t now_ns) noexcept:
         self._is_deaf = False
@@ -270,6 +274,15 @@ cdef class Seat(Trust):
         self.drop_shadow(now_ns)
         if not is_asked:
             return "old"        # answered by a frame meanwhile; and it is nothing to replace a deeper book by
+        if last_id != self.book.last_id and self._is_deaf:
+            if last_id == self._deaf_id:        # two in a row: the venue rests, and its next snapshot is the book
+                self.find_heard(now_ns)
+                self.suspect(self._reason, now_ns, False)
+                return "resync"
+            self._deaf_id = last_id
+            self._is_depth_silent = not self._is_lineless
+            self.stay_deaf(now_ns)
+            return "old"
         if last_id != self.book.last_id:
             if self.is_silent() and not self._is_lineless:
                 self.find_deaf(self._reason, now_ns)

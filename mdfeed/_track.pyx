@@ -254,9 +254,6 @@ cdef class Track(Seat):
         """A line that carries this symbol's diffs has been subscribed."""
         self.slots.of(line).last_ns = now_ns
         self._is_lineless = False
-        if self._is_deaf:
-            self._deaf_run = 0
-            self._retry_ns = min(self._retry_ns, now_ns + FRESH_NS)
         if self._opened_ns == 0:
             self._opened_ns = now_ns
 

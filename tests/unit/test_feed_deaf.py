@@ -44,7 +44,7 @@ def test_a_book_whose_diffs_and_tickers_are_silent_is_not_kept_good_by_other_str
     assert (track.state, track.reason) in (("STALE", "depth_silent"), ("SUSPECT", "depth_silent"))
     assert world.feed.alarms(world.now_ns)[0][:2] == ("BTCUSDT", "depthUpdate"), "the line is to be replaced"
     assert (other.state, other.resyncs) == ("PROVED", {})
-    assert sum(track.resyncs.values()) <= 6, "asked ever more seldom"
+    assert track.resyncs == {"depth_silent": 1}
     world.spoil = untouched
     world.run(3)
     assert track.state == "PROVED"
@@ -162,7 +162,7 @@ def test_a_venue_that_is_deaf_from_the_start_is_believed_once():
     world.spoil = lambda line, time_ns, stream, frame: ()
     [run_s] = good_s(world, 200)
     assert run_s < 6.0
-    assert world.snapshots_asked < 2 * 20
+    assert world.snapshots_asked <= 2 * 9, "asked ever more seldom"
     world.lose(0)
     world.run(1)
     world.reconnect(0)
@@ -188,9 +188,9 @@ def test_a_deaf_book_whose_contract_halts_is_good_once_two_snapshots_agree():
     world.run(8)
     assert world.feed.tracks["BTCUSDT"].state in ("STALE", "SUSPECT")
     world.market.halt("BTCUSDT", True)
-    world.run(30)
-    track = world.feed.tracks["BTCUSDT"]
-    assert (track.state, track.reason) == ("LIVE", "quiet")
+    world.run(60)
+    assert world.feed.tracks["BTCUSDT"].state == "LIVE"
+    assert sum(good_s(world, 100)) > 98
 
 
 def test_a_route_that_is_dead_for_many_symbols_is_no_reason_to_check_each_at_once():
