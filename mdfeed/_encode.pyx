@@ -121,7 +121,7 @@ cdef class Outbox:
             quote.first_id = first_id
             quote.last_id = last_id
             quote.ts_event = ts_event
-            quote.recv_ns = recv_ns
+            quote.recv_ns = quote.now_ns = recv_ns
             if last_price is not None:
                 quote.last_price = last_price
                 quote.has_last = True

@@ -30,6 +30,7 @@ cdef class Feed:
     cdef Decoder _decoder
     cdef list _by_index                         # Track of each instrument index
     cdef int32_t _max_levels
+    cdef int64_t _audit_ns
     cdef int32_t _line_count
     cdef dict _line_names
     cdef int64_t _kinds[13]

@@ -26,6 +26,7 @@ class Feed:
     buffer_bytes    raw frames that all symbols together may hold while they wait for snapshots
     snapshot_limit  levels a side that full snapshots are asked with
     first_limit     levels a side that a book without any is seated with, cheaply; a full one follows in a shadow
+    audit_s         after so many seconds a good book is compared with a new snapshot, as spare weight allows
     recall_bytes    of newest raw frames that are kept for testimonies of contradicted books; 0: none
     """
 
@@ -53,6 +54,7 @@ class Feed:
         buffer_bytes: int = ...,
         snapshot_limit: int = 1000,
         first_limit: int = 50,
+        audit_s: int = 300,
         recall_bytes: int = 0,
     ) -> None: ...
     def add(self, symbol: str, price_digits: int = 0, qty_digits: int = 0) -> Track:

@@ -22,7 +22,6 @@ from mdfeed._fuse import Fuse
 from mdfeed._parse import KIND, WHY
 from mdfeed._races import Alarm, Race
 from mdfeed._recall import Evidence
-from mdfeed._seat import Wanted
 from mdfeed.errors import DecodeError
 
 cdef int64_t TELL_BAD_NS = 10_000_000_000      # at most one event about undecodable frames in so long
@@ -40,11 +39,12 @@ cdef class Feed:
     buffer_bytes    raw frames that all symbols together may hold while they wait for snapshots
     snapshot_limit  levels a side that full snapshots are asked with
     first_limit     levels a side that a book without any is seated with, cheaply; a full one follows in a shadow
+    audit_s         after so many seconds a good book is compared with a new snapshot, as spare weight allows
     recall_bytes    of newest raw frames that are kept for testimonies of contradicted books; 0: none
     """
 
     def __init__(self, venue, *, outboxes=(), int depth=20, int max_levels=0, int64_t buffer_bytes=64 << 20,
-                 int snapshot_limit=1000, int first_limit=50, int64_t recall_bytes=0):
+                 int snapshot_limit=1000, int first_limit=50, int audit_s=300, int64_t recall_bytes=0):
         self.venue = venue.name
         self._patience = venue.mismatch_patience
         self.instruments = Instruments()
@@ -59,7 +59,7 @@ cdef class Feed:
         self.testimonies = deque(maxlen=TESTIMONIES_KEPT)
         self.processing = Histogram()
         self.receive_to_write = Histogram()
-        self._max_levels = max_levels
+        self._max_levels, self._audit_ns = max_levels, audit_s * <int64_t>1_000_000_000
         self._by_index = []
         self._line_names = self.publisher.line_names
         self._bad_told_ns = -TELL_BAD_NS
@@ -271,10 +271,9 @@ cdef class Feed:
         cdef Track track
         wants, mute = [], []
         for track in self.tracks.values():
-            want = track.want(now_ns, self.snapshot_limit, self.first_limit)
+            want = track.want(now_ns, self.snapshot_limit, self.first_limit, self._audit_ns)
             if want is not None:
-                (mute if track.is_line_mute(self._heard, now_ns) else wants).append(
-                    Wanted(want[2], track.symbol, want[1], want[0]))
+                (mute if track.is_line_mute(self._heard, now_ns) else wants).append(want)
         return sorted(wants if len(mute) > MUTE_FEW else wants + mute)
 
     def snapshot_requested(self, str symbol, int64_t now_ns):

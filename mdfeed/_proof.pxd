@@ -57,6 +57,12 @@ cdef inline bint is_same_top(const Top *a, const Top *b) noexcept nogil:
             and a.ask_price == b.ask_price and a.ask_qty == b.ask_qty)
 
 
+# A venue never means such a top: it says nothing about a book.
+cdef inline bint is_crossed_top(const Top *top) noexcept nogil:
+    return (top.bid_qty != 0 and top.ask_qty != 0 and top.bid_price != 0 and top.ask_price != 0
+            and top.bid_price >= top.ask_price)
+
+
 # More digits. False, and the top untouched, when it does not fit.
 cdef inline bint scale_top(Top *top, int64_t price_factor, int64_t qty_factor) noexcept nogil:
     if (max(top.bid_price, top.ask_price) > INT64_MAX // price_factor

@@ -178,6 +178,10 @@ cdef class Proof:
                 self.unjudged += 1      # older than anything that is remembered
                 continue
             their = ring_at(seen, at)
+            if is_crossed_top(&their.top):
+                done += 1
+                self.unjudged += 1
+                continue
             is_match = is_same_top(&ours.top, &their.top)
             if not is_match:
                 second = self._ask_others(witness, ours)

@@ -17,10 +17,15 @@ cdef struct Pulse:
 cdef inline void beat(Pulse *pulse, int64_t now_ns) noexcept nogil:
     cdef double step = <double>(now_ns - pulse.last_ns)
     if pulse.last_ns and step > 0:
-        pulse.mean_ns += (step - pulse.mean_ns) * 0.05
+        pulse.mean_ns += (step - pulse.mean_ns) / <double>min(pulse.frames, <int64_t>PULSE_LEARNED)
         pulse.peak_ns = max(step, pulse.peak_ns * 0.999)
     pulse.last_ns = now_ns
     pulse.frames += 1
+
+
+# The pause that follows was an outage's, and says nothing about the pace.
+cdef inline void pause_beat(Pulse *pulse) noexcept nogil:
+    pulse.last_ns = 0
 
 
 # True when a stream that has shown its pace is silent for longer than that explains, and than `least_ns`.

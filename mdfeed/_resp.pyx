@@ -283,8 +283,8 @@ cdef class RespOutbox(Encoder):
         if slot == NULL or slot.state.size == 0 or not self.is_open:
             return status
         if slot.state_set_ns == 0:
-            slot.state_set_ns = quote.recv_ns
-        elif not 0 <= quote.recv_ns - slot.state_set_ns < self.expire_s * 200000000:
+            slot.state_set_ns = quote.now_ns
+        elif not 0 <= quote.now_ns - slot.state_set_ns < self.expire_s * 200000000:
             if self._command(slot, M_NOTHING, P_SET_STATE, slot.state.data, slot.state.size, True) == OK:
-                slot.state_set_ns = quote.recv_ns
+                slot.state_set_ns = quote.now_ns
         return status

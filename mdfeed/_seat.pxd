@@ -12,9 +12,16 @@ cdef class Seat(Trust):
     cdef int32_t _limit                     # levels a side that the newest snapshot was asked with
     cdef int32_t _shadow_limit
     cdef Source _shadow_source
+    cdef int64_t _placed_ns                 # since when the shadow waits for the book to reach its id
     cdef int64_t _seated_ns                 # when a snapshot took over last
     cdef bint _has_diffs
     cdef bint _is_depth_silent              # not told yet: no diffs, though something shows that there are some
+    cdef bint _is_deaf                      # the venue's book went on without a diff, and none has come since
+    cdef int32_t _deaf_run                  # snapshots in a row that found it deaf
+    cdef int64_t _deaf_id                   # of the newest of them
+    cdef int32_t _still_run                 # checks in a row, no diff between, that found the book unchanged
+    cdef int32_t _vain_run                  # of them, those that a trade had called for
+    cdef int64_t _sure_ns                   # when a snapshot last was the book, or had its id
     cdef bint _is_lineless                  # the last line that carried the diffs is gone
     cdef bint _is_shadowing                 # diffs are also held, for a shadow that was asked for
     cdef bint _is_in_flight
@@ -30,6 +37,12 @@ cdef class Seat(Trust):
 
     cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept
     cdef bint is_to_be_checked(self, int64_t now_ns) noexcept
+    cdef bint is_silent(self) noexcept nogil    # STALE since nothing came, or no diff
+    # There were diffs, and none has come: the book starts over, and its line is to be replaced.
+    cdef void find_deaf(self, const char *reason, int64_t now_ns) noexcept
+    # Not to be published before a diff has come, or a check has found that none is due.
+    cdef void stay_deaf(self, int64_t now_ns) noexcept
+    cdef void find_heard(self, int64_t now_ns) noexcept
     cdef int32_t least_limit(self, int32_t first_limit, int64_t now_ns) noexcept
     cdef str answer_check(self, int64_t last_id, int64_t now_ns)
     # Whether this partial depth is to seat the book (or a shadow): nothing better has come.

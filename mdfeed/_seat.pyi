@@ -7,9 +7,13 @@ from mdfeed._trust import Trust
 SYMBOLS_OWN: frozenset[str]
 
 class Wanted(NamedTuple):
-    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+    """A snapshot that should be fetched: `limit` levels a side; the smaller the sooner.
+
+    `since_ns` is when the book was last compared, of those that wait for spare weight: else some would never have any.
+    """
 
     priority: int
+    since_ns: int
     symbol: str
     limit: int
     reason: str
@@ -26,10 +30,11 @@ class Seat(Trust):
     def begin(self, price_digits: int, qty_digits: int) -> None:
         """The digits that are known from elsewhere."""
 
-    def want(self, now_ns: int, limit: int, first_limit: int) -> tuple[str, int, int] | None:
-        """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is.
+    def want(self, now_ns: int, limit: int, first_limit: int, audit_ns: int) -> Wanted | None:
+        """The snapshot that is wanted now (Wanted), None when none is.
 
-        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow.
+        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow,
+        and another each `audit_ns`.
         """
 
     def snapshot_requested(self, now_ns: int) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from libc.string cimport memset, strcmp
 
 from mdfeed._proof cimport Proof
+from mdfeed._pulse cimport pause_beat
 from mdfeed._trust cimport SRC_DEPTH20, proved_reason, synced_reason
 from mdfeed._window cimport Window
 
@@ -18,21 +19,27 @@ cdef enum:
     LAST_RETRY_MS = 30_000
     MOST_ATTEMPTS = 3               # counted for what is the host's trouble: its pauses are the fetcher's
     CHECK_LIMIT = 5                 # levels of the cheapest snapshot: its id tells silence from deafness
+    LONGEST_RUN = 6                 # a silence may last so many times twice as long as usual
+    LONGEST_DEAF = 5                # and the pause before a deaf book's check so many times
 
 # Failures that are the symbol's, not the host's: waiting does not help, so the pauses grow on.
 SYMBOLS_OWN = frozenset({"http", "not_found", "not a snapshot"})
 
 cdef int64_t S = 1_000_000_000
 cdef int64_t FIRST_DIFF_NS = 1 * S  # a quiet symbol's snapshot is asked for without waiting for a diff
+cdef int64_t DEAF_NS = 5 * S        # a deaf book's snapshot is compared with another so much later, then twice as much
 cdef int64_t IN_FLIGHT_NS = 60 * S  # a snapshot request without any answer is given up
 cdef int64_t HORIZON_NS = 10 * S    # at least between two full ones: twice the depth may be more than one holds
-cdef int64_t AUDIT_NS = 900 * S     # a book is compared with a new snapshot so often, weight permitting
 
 
 class Wanted(NamedTuple):
-    """A snapshot that should be fetched: `limit` levels a side; the smaller `priority` the sooner."""
+    """A snapshot that should be fetched: `limit` levels a side; the smaller the sooner.
+
+    `since_ns` is when the book was last compared, of those that wait for spare weight: else some would never have any.
+    """
 
     priority: int
+    since_ns: int
     symbol: str
     limit: int
     reason: str
@@ -54,8 +61,8 @@ cdef class Seat(Trust):
 
     cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept:
         """The book stands at a snapshot and has taken the held diffs: it is exact."""
-        self._joined_ns = self._seated_ns = now_ns
-        self._ahead_ns = self._blind_ns = 0
+        self._joined_ns = self._seated_ns = self._sure_ns = now_ns
+        self._ahead_ns = self._blind_ns = self._trade_ns = 0
         self._limit = limit
         self._source = source
         self._is_in_flight = False
@@ -68,6 +75,9 @@ cdef class Seat(Trust):
         elif self._proof.is_contradicted(self._patience) and self.may_distrust(now_ns):
             # The diffs that were held have been judged while they were fed again.
             self.suspect(b"proof_mismatch", now_ns, False)
+        elif self._is_deaf:
+            # It would be as old as the last one soon: only a diff, or a check that finds nothing new, makes it good.
+            self.stay_deaf(now_ns)
         else:
             if self._fuse.is_blown:
                 self.enter(S_LIVE, b"proof_unreliable", now_ns)
@@ -85,16 +95,18 @@ cdef class Seat(Trust):
     cdef str place_shadow(self, int64_t now_ns, Status status):
         """The shadow is loaded and has taken the held diffs; what comes now goes to both until they meet."""
         cdef bint was_blind = self.is_blind()
+        cdef int64_t ghosts = self.ghosts
         cdef str outcome
         self._is_shadowing = False
+        self._placed_ns = now_ns
         self.buffer.clear()
         outcome = self.settle_shadow(now_ns, status)
-        if was_blind and outcome == "swapped":
+        if outcome == "swapped" and (was_blind or self.ghosts > ghosts):
             self.see_again(now_ns)
         return outcome
 
     cdef void see_again(self, int64_t now_ns) noexcept:
-        """A snapshot has shown where the market is: what was held back is published."""
+        """A snapshot has shown what the book did not: what was held back, or is mended, is published."""
         self._blind_ns = 0
         if self._state == S_STALE:
             self.enter(S_LIVE, b"resumed", now_ns)
@@ -121,7 +133,8 @@ cdef class Seat(Trust):
         self._attempts = 0
         self._limit = self._shadow_limit
         self._source = self._shadow_source
-        self._seated_ns = now_ns
+        self._seated_ns = self._sure_ns = now_ns
+        self._trade_ns = 0
         if self._state == S_PROVED:
             self.enter(S_PROVED, proved_reason(self._source), now_ns)
         if ghosts or self._source != SRC_DEPTH20:     # these come many a second
@@ -146,33 +159,35 @@ cdef class Seat(Trust):
 
     # ---- asking for one
 
-    def want(self, int64_t now_ns, int32_t limit, int32_t first_limit):
-        """(reason, limit, priority) of the snapshot that is wanted now, smaller priority first; None when none is.
+    def want(self, int64_t now_ns, int32_t limit, int32_t first_limit, int64_t audit_ns):
+        """The snapshot that is wanted now (Wanted), None when none is.
 
-        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow.
+        A book without any is seated by a cheap one of `first_limit` levels a side; one of `limit` follows in a shadow,
+        and another each `audit_ns`.
         """
         cdef bint is_thin
         if self._is_in_flight or now_ns < self._retry_ns:
             return None
         if self._state == S_SUSPECT:
-            return (self.reason, first_limit, 0)
+            return Wanted(0, 0, self.symbol, first_limit, self.reason)
         if self._state == S_SYNCING:
-            return (self.reason, first_limit, 1)
+            return Wanted(1, 0, self.symbol, first_limit, self.reason)
         if self._state == S_COLD and self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS:
-            return ("start", first_limit, 2)
+            return Wanted(2, 0, self.symbol, first_limit, "start")
         if self.is_to_be_checked(now_ns):
-            return (self.reason, CHECK_LIMIT, 3)
+            # Deaf books take no weight away from those that a snapshot makes good.
+            return Wanted(6 if self._is_deaf else 3, 0, self.symbol, CHECK_LIMIT, self.reason)
         if not self.is_seated() or self.shadow is not None or not self._has_diffs or self._parked_ns:
             return None
         if self.is_blind():
-            return ("horizon", first_limit, 0)
+            return Wanted(0, 0, self.symbol, first_limit, "horizon")
         is_thin = self._is_horizon_thin(2 * self._publisher.depth)
         if self._limit < limit and not (self.book.is_whole(0) and self.book.is_whole(1)):
-            return ("full", limit, 4 if is_thin else 5)
+            return Wanted(4 if is_thin else 5, 0, self.symbol, limit, "full")
         if is_thin and now_ns - self._seated_ns > HORIZON_NS:
-            return ("horizon", limit, 6)
-        if now_ns - self._seated_ns > AUDIT_NS:
-            return ("audit", limit, 7)
+            return Wanted(6, self._seated_ns, self.symbol, limit, "horizon")
+        if now_ns - self._seated_ns > audit_ns:
+            return Wanted(7, self._seated_ns, self.symbol, limit, "audit")
         return None
 
     cdef bint is_to_be_checked(self, int64_t now_ns) noexcept:
@@ -181,7 +196,26 @@ cdef class Seat(Trust):
             return False
         if strcmp(self._reason, b"line_lost") == 0:
             return self._opened_ns and now_ns - self._opened_ns >= FIRST_DIFF_NS
-        return strcmp(self._reason, b"silent") == 0
+        return self.is_silent()
+
+    cdef bint is_silent(self) noexcept nogil:
+        return self._state == S_STALE and (strcmp(self._reason, b"silent") == 0
+                                           or strcmp(self._reason, b"depth_silent") == 0)
+
+    cdef void find_deaf(self, const char *reason, int64_t now_ns) noexcept:
+        self._is_depth_silent = self._is_deaf = True
+        pause_beat(&self._pulses[<int>K_DIFF])
+        self.suspect(reason, now_ns, False)
+
+    cdef void stay_deaf(self, int64_t now_ns) noexcept:
+        self._retry_ns = now_ns + (DEAF_NS << self._deaf_run)
+        self._deaf_run = min(self._deaf_run + 1, <int32_t>LONGEST_DEAF)
+        self.enter(S_STALE, b"depth_silent", now_ns)
+
+    cdef void find_heard(self, int64_t now_ns) noexcept:
+        self._is_deaf = False
+        self._deaf_run = 0
+        self._retry_ns = min(self._retry_ns, now_ns)
 
     cdef bint wants_partial(self, const Update *update) noexcept:
         if max(update.n_bids, update.n_asks) < min(self._publisher.depth, 20) or not self._has_diffs:
@@ -240,13 +274,28 @@ cdef class Seat(Trust):
         self.drop_shadow(now_ns)
         if not is_asked:
             return "old"        # answered by a frame meanwhile; and it is nothing to replace a deeper book by
+        if last_id != self.book.last_id and self._is_deaf:
+            if last_id == self._deaf_id:        # two in a row: the venue rests, and its next snapshot is the book
+                self.find_heard(now_ns)
+                self.suspect(self._reason, now_ns, False)
+                return "resync"
+            self._deaf_id = last_id
+            self._is_depth_silent = not self._is_lineless
+            self.stay_deaf(now_ns)
+            return "old"
         if last_id != self.book.last_id:
-            # Silent, though there were diffs: the line is deaf.
-            self._is_depth_silent = not self._is_lineless and strcmp(self._reason, b"silent") == 0
-            self.suspect(self._reason, now_ns, False)
+            if self.is_silent() and not self._is_lineless:
+                self.find_deaf(self._reason, now_ns)
+            else:
+                self.suspect(self._reason, now_ns, False)
             return "resync"
-        self.last_frame_ns = now_ns
-        self._quiet_run = min(self._quiet_run + 1, 6)
+        self.last_frame_ns = self._sure_ns = now_ns
+        self._quiet_run = min(self._quiet_run + 1, <int32_t>LONGEST_RUN)
+        self._still_run = min(self._still_run + 1, <int32_t>LONGEST_RUN)
+        if self._trade_ns:
+            self._vain_run = min(self._vain_run + 1, <int32_t>LONGEST_RUN)
+            self._trade_ns = 0
+        self.find_heard(now_ns)
         self.enter(S_LIVE, b"quiet", now_ns)
         return "quiet"
 

@@ -28,6 +28,8 @@ cdef class Track(Seat):
     cdef Status on_held(self, const Message *message, int64_t recv_ns) noexcept
     cdef void on_partial(self, const Message *message, int64_t recv_ns) noexcept
 
+    # No diff came for too long, though other frames of the symbol did.
+    cdef bint is_depth_late(self, int64_t now_ns) noexcept nogil
     cdef void unpark(self, int64_t now_ns) noexcept
 
     cdef void _tell_gap(self, int32_t line, int64_t got_id, int64_t now_ns) noexcept

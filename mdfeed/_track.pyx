@@ -11,7 +11,7 @@ Nothing here reads a clock, opens a socket or knows JSON.
 
 from libc.string cimport strcmp
 
-from mdfeed._pulse cimport is_odd_silence
+from mdfeed._pulse cimport Pulse, is_odd_silence, pause_beat
 from mdfeed._slots cimport Slot
 
 from mdfeed._parse import KIND
@@ -28,6 +28,7 @@ cdef int64_t STABLE_NS = 10 * S     # a book that was good so long starts its re
 cdef int64_t SILENT_NS = 3 * S      # bookTickers beyond the book for so long, and no diff: one is due within 0.5 s
 cdef int64_t RESTART_NS = 1 * S     # an older id so much later is of ids that have started over
 cdef int64_t ODD_NS = 60 * S        # a stream that is no diffs may be silent so long whatever its pace
+cdef int64_t PAUSE_NS = 60 * S      # longer pauses of the diffs teach no more patience than this one
 
 
 cdef class Track(Seat):
@@ -40,6 +41,15 @@ cdef class Track(Seat):
 
     # ---- frames
 
+    cdef void _touch(self, const Message *message, int64_t recv_ns) noexcept:
+        Seat._touch(self, message, recv_ns)
+        # Silence ends with any frame, that of the diffs with a diff; what a lost line has cost, only one can tell.
+        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
+            if message.kind != K_DIFF and (self._is_deaf or self.is_depth_late(recv_ns)):
+                self.enter(S_STALE, b"depth_silent", recv_ns)
+            else:
+                self.enter(S_LIVE, b"resumed", recv_ns)
+
     cdef bint on_diff(self, int32_t line, const Message *message, const char *data, int32_t size,
                       int64_t recv_ns) noexcept:
         cdef const Update *update = &message.update
@@ -48,9 +58,15 @@ cdef class Track(Seat):
         cdef bint is_newer = message.ts_event > slot.newest_ts
         cdef bint is_chained = line_id != 0 and update.prev_id == line_id
         cdef Status status
+        if self.is_silent():
+            pause_beat(&self._pulses[<int>K_DIFF])      # nobody knows yet whether it was one of the book's
         self._touch(message, recv_ns)
         self._has_diffs = True
         self._is_lineless = False
+        self._trade_ns = 0
+        self._still_run = self._vain_run = 0
+        if self._is_deaf:
+            self.find_heard(recv_ns)
         slot.last_id = self._newest_id = update.last_id
         slot.last_ns = recv_ns
         if is_newer:
@@ -262,6 +278,7 @@ cdef class Track(Seat):
         self._opened_ns = 0
         self._is_lineless = True
         self._newest_id = 0
+        pause_beat(&self._pulses[<int>K_DIFF])
         self.drop_shadow(now_ns)
         if self._parked_ns:
             self._tell_gap(self._gap_line, self._gap_id, now_ns)
@@ -295,10 +312,17 @@ cdef class Track(Seat):
             self.suspect(b"gap", now_ns, True)
         if self._ahead_ns and self._pulses[<int>K_BBO].last_ns - since_ns > SILENT_NS:
             if self.is_good() and self._has_diffs and not self._parked_ns and not self._fuse.is_blown:
-                self._is_depth_silent = True
-                self.suspect(b"depth_silent", now_ns, False)
-        if self.is_good() and now_ns - self.last_frame_ns > self.patience_ns():
-            self.enter(S_STALE, b"silent", now_ns)
+                self.find_deaf(b"depth_silent", now_ns)
+        if self.is_good() and self.shadow is not None and not self._is_shadowing:
+            # A snapshot is beyond the book, and nothing comes that would bring it there.
+            since_ns = max(self._placed_ns, self._pulses[<int>K_DIFF].last_ns)
+            if now_ns - since_ns > FRESH_NS:
+                self.find_deaf(b"silent" if self.last_frame_ns <= since_ns else b"depth_silent", now_ns)
+        if self.is_good():
+            if now_ns - self.last_frame_ns > self.patience_ns():
+                self.enter(S_STALE, b"silent", now_ns)
+            elif self.is_depth_late(now_ns):
+                self.enter(S_STALE, b"depth_silent", now_ns)
         self.expire_request(now_ns)
         self.age(now_ns)
 
@@ -308,8 +332,28 @@ cdef class Track(Seat):
         A dead connection is found out within ten seconds; until then a check of each of its symbols, and what follows
         from it, would use up the weight that they need once it is back.
         """
-        return (self._state == S_STALE and strcmp(self._reason, b"silent") == 0
-                and now_ns - self.last_frame_ns < MUTE_NS and self.slots.heard(heard) <= self.last_frame_ns + S)
+        cdef int64_t since_ns = self.last_frame_ns
+        if not self.is_silent():
+            return False
+        if strcmp(self._reason, b"silent") != 0:
+            since_ns = max(self._pulses[<int>K_DIFF].last_ns, self._sure_ns)
+        return now_ns - since_ns < MUTE_NS and self.slots.heard(heard) <= since_ns + S
+
+    cdef bint is_depth_late(self, int64_t now_ns) noexcept nogil:
+        """The symbol's other streams go on, and its diffs are silent for longer than their pace, or a trade, explains.
+
+        A trade changes the book, so that a diff follows it; what does not, may go on beside a book that rests.
+        """
+        cdef const Pulse *pulse = &self._pulses[<int>K_DIFF]
+        cdef int64_t since_ns = max(pulse.last_ns, self._sure_ns)
+        if self._opened_ns == 0 and not self._has_diffs:
+            return False
+        if self._parked_ns or self.last_frame_ns - since_ns < S:
+            return False
+        if self._trade_ns and now_ns - self._trade_ns > FRESH_NS << self._vain_run:
+            return True
+        return now_ns - since_ns > max(
+            FRESH_NS, <int64_t>(10 * pulse.mean_ns), 2 * min(<int64_t>pulse.peak_ns, PAUSE_NS)) << self._still_run
 
     cdef int64_t patience_ns(self) noexcept nogil:
         """How long without a frame is still fresh; longer after each check that found that nothing had changed."""

@@ -63,6 +63,7 @@ cdef class Trust:
     cdef Pulse _pulses[13]                  # by Kind
     cdef int64_t _blind_ns                  # since when it is_blind as far as diffs have shown; 0: it is not
     cdef int64_t _ahead_ns                  # since when a bookTicker is beyond the book; 0: none is
+    cdef int64_t _trade_ns                  # since when a trade is later than the book; 0: none is
     cdef readonly int64_t clock_offset_ns   # the venue's clock less ours
     cdef bint _is_withdrawn
     cdef readonly uint64_t seq

@@ -8,7 +8,7 @@ trades and its 24 h figures; which frames the book takes, and from which line, i
 
 from libc.string cimport memset, strcmp
 
-from mdfeed._proof cimport is_same_top, scale_top
+from mdfeed._proof cimport is_crossed_top, is_same_top, scale_top
 from mdfeed._pulse cimport beat
 
 from mdfeed._publish import STATES
@@ -61,15 +61,15 @@ cdef class Trust:
         self._quiet_run = 0
         if message.ts_event:
             self._delay_ns = recv_ns - message.ts_event
-        # Silence ends with any frame; what a lost line has cost, only a diff can tell.
-        if self._state == S_STALE and strcmp(self._reason, b"silent") == 0:
-            self.enter(S_LIVE, b"resumed", recv_ns)
 
     cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept:
         cdef int64_t matches = self._proof.match, mismatches = self._proof.mismatch
         self._touch(message, recv_ns)
         if self._proof.witnessed(line, &message.bbo, message.ts_event):
             self._weigh_proof(recv_ns, matches, mismatches)
+        if is_crossed_top(&message.bbo.top):
+            self.crossed += 1
+            return
         if message.bbo.update_id > self._bbo.update_id:
             self._bbo = message.bbo
             if self._ahead_ns == 0 and self._bbo.update_id > self.book.last_id:
@@ -80,6 +80,8 @@ cdef class Trust:
 
     cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept:
         self._touch(message, recv_ns)
+        if self._trade_ns == 0 and message.trade.ts_trade > self.book.ts_event:
+            self._trade_ns = recv_ns
         self.take_trade(message, recv_ns)
 
     cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept:
@@ -262,7 +264,8 @@ cdef class Trust:
         quote.first_id = self.book.first_id
         quote.last_id = self.book.last_id
         quote.ts_event = self.book.ts_event
-        quote.recv_ns = now_ns
+        quote.recv_ns = self.book.recv_ns
+        quote.now_ns = now_ns
         quote.state = self._state
         quote.seq = self.seq
         quote.has_last = tape.count > 0

@@ -176,7 +176,8 @@ cdef struct Quote:
     int64_t first_id
     int64_t last_id
     int64_t ts_event        # ns
-    int64_t recv_ns
+    int64_t recv_ns         # of the newest update in it
+    int64_t now_ns          # of the publication
     State state
     uint64_t seq            # +1 a publication of this instrument
     int64_t verified_bids   # levels inside the verified horizon, whole book

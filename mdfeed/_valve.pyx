@@ -104,7 +104,7 @@ cdef class Valve(Outbox):
     cdef Status on_book(self, const Quote *quote) noexcept nogil:
         cdef int32_t index = quote.instrument.index
         cdef Quote said
-        if self._lets(quote.instrument, quote.recv_ns):
+        if self._lets(quote.instrument, quote.now_ns):
             if self._gates[index].books == 0:
                 return self.outbox.on_book(quote)
             said = quote[0]
@@ -128,7 +128,8 @@ cdef class Valve(Outbox):
     cdef Status on_bbo(self, const Instrument *instrument, const Bbo *bbo, uint64_t seq, int64_t ts_event,
                        int64_t recv_ns) noexcept nogil:
         cdef int32_t index = instrument.index
-        if self._lets(instrument, recv_ns):
+        # What is said again may be older than the lease.
+        if self._lets(instrument, max(recv_ns, self._now_ns)):
             return self.outbox.on_bbo(instrument, bbo, seq - self._gates[index].bbos, ts_event, recv_ns)
         if self._reaches(index) and not self._gates[index].was_open:
             self._gates[index].bbos += 1

@@ -243,7 +243,7 @@ class FeedCollector(Collector):
         levels = GaugeMetricFamily("mdfeed_book_levels", "Levels held, by side.", labels=[*labels, "side"])
         resyncs = CounterMetricFamily("mdfeed_book_resyncs", "Books started over, by why.", labels=[*labels, "reason"])
         crossed = CounterMetricFamily(
-            "mdfeed_book_crossed", "Updates after which bid >= ask; never published.", labels=labels
+            "mdfeed_book_crossed", "Updates and tickers with bid >= ask; never published.", labels=labels
         )
         trades = CounterMetricFamily("mdfeed_trades", "Trades received.", labels=labels)
         trade_gaps = CounterMetricFamily("mdfeed_trade_gaps", "Steps in the venue's trade ids.", labels=labels)

@@ -73,6 +73,7 @@ class Service:
             buffer_bytes=config.book.buffer_mib << 20,
             snapshot_limit=config.book.snapshot_limit,
             first_limit=self._first_limit(),
+            audit_s=config.book.audit_s,
             recall_bytes=config.forensics.recall_mib << 20 if state is not None else 0,
         )
         for symbol in config.symbols:

@@ -55,6 +55,15 @@ class Book(Struct, frozen=True):
     buffer_mib: Annotated[
         int, Meta(description="MiB, all symbols together, for frames that wait for their snapshot", ge=1, le=1024)
     ] = 64
+    audit_s: Annotated[
+        int,
+        Meta(
+            description="s after which a good book is compared with a new snapshot; more where the weight does not "
+            "suffice",
+            ge=10,
+            le=86_400,
+        ),
+    ] = 300
 
 
 class Lines(Struct, frozen=True):

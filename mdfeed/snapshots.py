@@ -129,6 +129,7 @@ class Snapshots:
         self._follow_partials = follow_partials
         self._now_ns = now_ns
         self._concurrency = concurrency
+        self._reserve = concurrency // 2  # places that snapshots of good books leave to those of others
         self._poll_s = poll_s
         self._unserved_since_s: float | None = None
         self._waiting_at_s = 0.0  # loop time at which a book was last without its full snapshot
@@ -181,7 +182,7 @@ class Snapshots:
             return
         governor, planned = self._rest.governor, 0
         for wanted in self._feed.wanted(now_ns):
-            if free <= 0:
+            if free <= (self._reserve if PURPOSES[wanted.priority] is Purpose.SHADOW else 0):
                 break
             # Who has no room is not started: it would wait for the venue's next minute in the place of the urgent.
             weight, purpose = self._weight(wanted), PURPOSES[wanted.priority]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from mdfeed import venues
 from mdfeed._encode import Collector
 from mdfeed._feed import Feed
+from mdfeed._resp import RespOutbox
+from mdfeed._valve import Valve
 from mdfeed.errors import DecodeError
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
@@ -292,3 +295,64 @@ def test_partial_depth_alone_survives_ids_that_start_over():
     desk.now_ns += 2 * S
     desk.frame("depth20@100ms", e="depthUpdate", U=1, u=7, pu=1, b=BIDS, a=[("102", "1")])
     assert [(said["last_update_id"], said["asks"]) for said in desk.said("book")] == [(7, [["102", "1"]])]
+
+
+def test_what_is_said_again_keeps_the_time_of_its_update(desk):
+    desk.diff(100, 110, [("98", "5")])
+    received_ns = desk.now_ns
+    desk.collector.take()
+    for _ in range(130):
+        desk.wait(1)
+        if desk.wanted() == [("silent", 5)]:
+            assert desk.snapshot(110, limit=5) == "quiet"
+    desk.feed.refresh(desk.collector, desk.now_ns)
+    said = desk.collector.take()
+    books = [json.loads(payload) for kind, _, payload in said if kind == "book"]
+    assert len(books) >= 3
+    assert {book["recv_ns"] for book in books} == {received_ns}
+    assert {json.loads(payload)["timestamp"] for kind, _, payload in said if kind == "orderbook"} == {
+        received_ns // 1000
+    }
+    prices = {json.loads(payload)["updated_at"] for kind, _, payload in said if kind == "market_data"}
+    assert prices == {datetime.fromtimestamp(received_ns // 1000 / 1e6, UTC).isoformat(timespec="microseconds")}
+
+
+def test_keys_of_a_quiet_symbol_live_on_and_its_lease_counts_by_the_clock(desk):
+    resp, collector = RespOutbox(None, epoch=1, outputs=["state", "book"]), Collector(epoch=1)
+    valve = Valve(collector)
+    for outbox in (resp, valve):
+        desk.feed.attach(outbox)
+    valve.open(desk.feed.instruments.index(desk.symbol), desk.now_ns + 30 * S)
+    for _ in range(165):
+        desk.wait(1)
+        if desk.wanted() == [("silent", 5)]:
+            assert desk.snapshot(100, limit=5) == "quiet"
+    resp.take()
+    desk.wait(130)
+    assert desk.track.reason == "quiet"
+    assert resp.take().count(b"SET\r\n$20\r\nmdfeed:state:BTCUSDT") >= 1
+    collector.take()
+    desk.feed.refresh(valve, desk.now_ns)
+    assert collector.take() == [], "the lease is over"
+
+
+@pytest.mark.parametrize("ask", ["100", "99"])
+def test_a_crossed_ticker_is_not_published_and_proves_nothing(desk, ask):
+    desk.ticker(99, ("100", "1"), ("101", "1"))
+    desk.collector.take()
+    desk.diff(100, 110, [("100", "7")])
+    desk.ticker(110, ("100", "7"), (ask, "1"))
+    desk.ticker(115, ("100", "8"), ("101", "1"))
+    assert [one["update_id"] for one in desk.said("bbo")] == [110, 115]
+    assert (desk.track.crossed, desk.track.state) == (1, "LIVE")
+    assert desk.track.proof == {"match": 0, "mismatch": 0, "unjudged": 1}
+    desk.diff(110, 115, [("100", "8")])
+    desk.ticker(120, ("100", "8"), ("101", "1"))
+    assert desk.track.state == "PROVED"
+
+
+def test_a_ticker_with_an_empty_side_is_not_crossed(desk):
+    desk.collector.take()
+    desk.ticker(110, ("100", "7"), ("0", "0"))
+    assert [(one["bid"], one["ask"]) for one in desk.said("bbo")] == [(["100", "7"], None)]
+    assert desk.track.crossed == 0

@@ -82,7 +82,7 @@ def test_ghosts_far_from_the_touch_are_counted_and_mended():
     world.run(5)
     assert spoiled
     assert (track.state, track.ghosts) == ("PROVED", 0)
-    world.run(15 * 60)
+    world.run(5 * 60)
     assert track.ghosts == 1
     assert track.resyncs == {}
     reseated = [event for event in world.feed.publisher.events if event.kind == "reseated"]
