@@ -328,7 +328,7 @@ cdef class Feed:
         track.book.ts_event = message.ts_event
         track.book.recv_ns = recv_ns
         # Older than what the lines have shown last: what came between is not held any more.
-        if self._feed_held(track) == GAP or track.book.last_id < track._newest_id:
+        if self._feed_held(track) == GAP or track.book.last_id < track._newest_id or track.is_of_another_past(message):
             if source == SRC_DEPTH20:       # the next one is on its way
                 return "gap"
             track.back_off(recv_ns)
@@ -339,7 +339,8 @@ cdef class Feed:
 
     cdef str _shade(self, Track track, Message *message, int32_t limit, Source source, int64_t recv_ns):
         """A snapshot for a book that is good (or waits for its line): it takes over where both meet."""
-        if track._parked_ns or (message.update.last_id < track.book.last_id and track.buffer.count == 0):
+        if track._parked_ns or track.is_of_another_past(message) or (
+                message.update.last_id < track.book.last_id and track.buffer.count == 0):
             track.drop_shadow(recv_ns)
             return "old"
         track.start_shadow(limit, source)

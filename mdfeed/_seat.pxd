@@ -14,6 +14,8 @@ cdef class Seat(Trust):
     cdef Source _shadow_source
     cdef int64_t _placed_ns                 # since when the shadow waits for the book to reach its id
     cdef int64_t _seated_ns                 # when a snapshot took over last
+    cdef int64_t _newest_id                 # of the diff that came last, whatever became of it; 0: no line has any
+    cdef int64_t _newest_ts                 # its event time
     cdef bint _has_diffs
     cdef bint _is_depth_silent              # not told yet: no diffs, though something shows that there are some
     cdef bint _is_deaf                      # the venue's book went on without a diff, and none has come since
@@ -37,6 +39,9 @@ cdef class Seat(Trust):
 
     cdef void join(self, int64_t now_ns, int32_t limit, Source source) noexcept
     cdef bint is_to_be_checked(self, int64_t now_ns) noexcept
+    # Ahead of the lines by id and behind them by time: the venue's ids have started over since.
+    cdef bint is_of_another_past(self, const Message *snapshot) noexcept nogil
+    cdef void watch_shadow(self, int64_t now_ns) noexcept
     cdef bint is_silent(self) noexcept nogil    # STALE since nothing came, or no diff
     # There were diffs, and none has come: the book starts over, and its line is to be replaced.
     cdef void find_deaf(self, const char *reason, int64_t now_ns) noexcept

@@ -28,6 +28,8 @@ SYMBOLS_OWN = frozenset({"http", "not_found", "not a snapshot"})
 cdef int64_t S = 1_000_000_000
 cdef int64_t FIRST_DIFF_NS = 1 * S  # a quiet symbol's snapshot is asked for without waiting for a diff
 cdef int64_t DEAF_NS = 5 * S        # a deaf book's snapshot is compared with another so much later, then twice as much
+cdef int64_t REACH_NS = 3 * S       # no stream is so far behind a snapshot, or both are worth nothing
+cdef int64_t PAST_NS = S // 2       # clocks of the venue's hosts differ by less
 cdef int64_t IN_FLIGHT_NS = 60 * S  # a snapshot request without any answer is given up
 cdef int64_t HORIZON_NS = 10 * S    # at least between two full ones: twice the depth may be more than one holds
 
@@ -140,6 +142,22 @@ cdef class Seat(Trust):
         if ghosts or self._source != SRC_DEPTH20:     # these come many a second
             self._publisher.event(now_ns, self.symbol, "reseated", ghosts=ghosts, last_update_id=self.book.last_id)
         return "swapped"
+
+    cdef bint is_of_another_past(self, const Message *snapshot) noexcept nogil:
+        return (snapshot.ts_event != 0 and snapshot.update.last_id > self._newest_id
+                and snapshot.ts_event < self._newest_ts - PAST_NS)
+
+    cdef void watch_shadow(self, int64_t now_ns) noexcept:
+        """A snapshot is beyond the book, and it takes long to get there."""
+        cdef int64_t since_ns = max(self._placed_ns, self._pulses[<int>K_DIFF].last_ns)
+        if self.shadow is None or self._is_shadowing or not self.is_good():
+            return
+        if now_ns - since_ns > REACH_NS:        # nothing comes that would bring it there
+            self.find_deaf(b"silent" if self.last_frame_ns <= since_ns else b"depth_silent", now_ns)
+        elif now_ns - self._placed_ns > REACH_NS:
+            # It is of ids before they started over, perhaps: once the book reached them it would take a wrong turn.
+            self.drop_shadow(now_ns)
+            self.back_off(now_ns)
 
     cdef void drop_shadow(self, int64_t now_ns) noexcept:
         self._is_in_flight = False

@@ -10,6 +10,7 @@ cdef struct Slot:
     int32_t late_run            # diffs in a row that chain to each other, old to the book by id and newer by event time
     int32_t old_run             # diffs in a row that are old to the book
     int64_t old_since_ns        # receipt of the first of these
+    int64_t old_lag_ns          # by how much the event time of that was older than the book's
     int64_t fallen_from         # where its ids were before they went down; 0: they have not, or are beyond again
     int64_t last_id             # newest diff of this line, 0 before the first
     int64_t last_ns             # when it came; before the first: when the line was opened

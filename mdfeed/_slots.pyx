@@ -10,10 +10,10 @@ cdef enum:
     BEHIND = 20         # diffs that other lines brought while this one was silent
 
 cdef int64_t LAG_NS = 5_000_000_000
-# How long a run of old diffs must last where event times do not tell, for the venue's clock may have been set back too:
-# repeats come in one heap, and a snapshot is not so far ahead of its stream.
-cdef int64_t FALLEN_NS = 1_000_000_000
-cdef int64_t NEVER_LEVEL_NS = 30_000_000_000
+# How long a run of old diffs must last where their times are old too, for the venue's clock may have been set back. What
+# is repeated comes in one heap. A line that lags is level with the book after as long as it lags, and not for ever.
+cdef int64_t HEAP_NS = 1_000_000_000
+cdef int64_t LONGEST_LAG_NS = 30_000_000_000
 
 
 cdef class Slots:
@@ -83,15 +83,19 @@ cdef class Slots:
     cdef bint have_ids_restarted(self, int64_t now_ns) noexcept nogil:
         cdef int32_t i
         cdef int64_t lasted_ns
+        cdef bint is_sure = False
         cdef Slot *slot
         for i in range(SLOTS):
             slot = &self._slots[i]
-            if slot.line < 0 or slot.last_id == 0 or slot.late_run >= OLD_RUN:
+            if slot.line < 0 or slot.last_id == 0:
                 continue
             lasted_ns = now_ns - slot.old_since_ns
-            if slot.old_run < OLD_RUN or lasted_ns < (FALLEN_NS if slot.fallen_from else NEVER_LEVEL_NS):
+            if slot.late_run < OLD_RUN and (slot.old_run < OLD_RUN or lasted_ns < HEAP_NS):
                 return False
-        return True
+            # Where one line is sure, the others need only not deny it.
+            is_sure |= (slot.late_run >= OLD_RUN or slot.fallen_from != 0 or slot.old_lag_ns >= LONGEST_LAG_NS
+                        or lasted_ns >= LONGEST_LAG_NS)
+        return is_sure
 
     def race(self, int32_t line):
         """(diffs, wins, sum of delays in ns) of this line's connection: how often it brought a diff first."""

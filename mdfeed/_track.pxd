@@ -12,7 +12,6 @@ cdef enum:
 
 cdef class Track(Seat):
     cdef readonly Slots slots               # what each line has brought
-    cdef int64_t _newest_id                 # of the diff that came last, whatever became of it; 0: no line has any
     cdef readonly int64_t stale
     cdef readonly int64_t gaps
     cdef int32_t _gap_line                  # who brought the diff that does not chain, while that is parked

@@ -68,6 +68,7 @@ cdef class Track(Seat):
         if self._is_deaf:
             self.find_heard(recv_ns)
         slot.last_id = self._newest_id = update.last_id
+        self._newest_ts = message.ts_event
         slot.last_ns = recv_ns
         if is_newer:
             slot.newest_ts = message.ts_event
@@ -138,6 +139,7 @@ cdef class Track(Seat):
             return False
         if slot.old_run == 0:
             slot.old_since_ns = recv_ns
+            slot.old_lag_ns = self.book.ts_event - message.ts_event
         slot.old_run += 1
         # A line that lags brings old ids with old times; ids that started over come with new times, mostly.
         slot.late_run = slot.late_run + 1 if is_chained and message.ts_event > self.book.ts_event else 0
@@ -313,11 +315,7 @@ cdef class Track(Seat):
         if self._ahead_ns and self._pulses[<int>K_BBO].last_ns - since_ns > SILENT_NS:
             if self.is_good() and self._has_diffs and not self._parked_ns and not self._fuse.is_blown:
                 self.find_deaf(b"depth_silent", now_ns)
-        if self.is_good() and self.shadow is not None and not self._is_shadowing:
-            # A snapshot is beyond the book, and nothing comes that would bring it there.
-            since_ns = max(self._placed_ns, self._pulses[<int>K_DIFF].last_ns)
-            if now_ns - since_ns > FRESH_NS:
-                self.find_deaf(b"silent" if self.last_frame_ns <= since_ns else b"depth_silent", now_ns)
+        self.watch_shadow(now_ns)
         if self.is_good():
             if now_ns - self.last_frame_ns > self.patience_ns():
                 self.enter(S_STALE, b"silent", now_ns)

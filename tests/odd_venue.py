@@ -212,9 +212,12 @@ class OddVenue:
         data.update(pu=market.prev_u, b=self._rows(market, "b", 20), a=self._rows(market, "a", 20))
         return self.wrap("depth20@100ms", data, ms)
 
-    def depth(self, market: Odd, limit: int) -> bytes:
-        body = {"lastUpdateId": market.ids[-1], "bids": self._rows(market, "b", limit)}
-        return json.dumps({**body, "asks": self._rows(market, "a", limit)}, separators=(",", ":")).encode()
+    def depth(self, market: Odd, limit: int, ms: int) -> bytes:
+        body: dict[str, Any] = {"lastUpdateId": market.ids[-1]}
+        if self.product == "usdm":
+            body.update(E=ms, T=ms)
+        body.update(bids=self._rows(market, "b", limit), asks=self._rows(market, "a", limit))
+        return json.dumps(body, separators=(",", ":")).encode()
 
     def _rows(self, market: Odd, side: str, limit: int) -> list[list[str]]:
         levels = market.bids if side == "b" else market.asks

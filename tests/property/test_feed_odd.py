@@ -181,7 +181,7 @@ class Trial:
 
     def answer(self, symbol: str, limit: int, is_calm: bool) -> Callable[[], None]:
         def look() -> None:
-            body = self.venue.depth(self.venue.markets[symbol], limit)
+            body = self.venue.depth(self.venue.markets[symbol], limit, self.now_ns // MS + self.skew_ms)
             kept = self.bodies[symbol]
             if self.is_rest_odd and not is_calm and limit > 5:
                 chance = self.draw.random()

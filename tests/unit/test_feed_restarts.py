@@ -67,14 +67,25 @@ def test_losses_do_not_hide_ids_that_have_fallen(desk):
 
 
 def test_a_line_that_is_back_with_other_ids_restarts_the_book_too(desk):
-    """Its ids have not fallen on this connection: nothing tells them from a stream that is behind, but time."""
+    """Its ids have not fallen on this connection; but no line lags by an hour."""
     other = desk.feed.open_line("two", ["btcusdt@depth@100ms"], desk.now_ns)
     desk.feed.lost(desk.line, desk.now_ns)
     desk.back_s = 3600.0
+    desk.diffs(20, 10, step=1, line=other)
+    assert desk.track.state == "LIVE"
+    desk.diffs(30, 2, step=1, line=other)
+    assert (desk.track.state, desk.track.reason) == ("SUSPECT", "ids_restarted")
+
+
+def test_a_line_that_is_level_with_the_book_after_as_long_as_it_lags_is_left_alone(desk):
+    """It may lag by 20 s; but then its times are the book's, and its ids still are not."""
+    other = desk.feed.open_line("two", ["btcusdt@depth@100ms"], desk.now_ns)
+    desk.feed.lost(desk.line, desk.now_ns)
+    desk.back_s = 20.0
     for last_id in range(20, 60):
         desk.now_ns += S
         desk.diff(last_id - 1, last_id, line=other)
-        assert desk.track.state == ("LIVE" if last_id < 48 else "SUSPECT"), last_id
+        assert desk.track.state == ("LIVE" if last_id < 40 else "SUSPECT"), last_id
     assert (desk.track.state, desk.track.reason) == ("SUSPECT", "ids_restarted")
 
 
@@ -150,3 +161,31 @@ def test_trades_that_are_repeated_for_long_are_no_restart(desk):
         desk.again(*range(-5, 0))
         assert desk.said("trades") == []
     assert desk.track.tape.restarts == 0
+
+
+def test_a_snapshot_of_the_time_before_is_not_waited_for(desk):
+    """A cache that is behind: its id lies ahead of the new ones, its time behind theirs."""
+    before = {"lastUpdateId": 150, "E": desk.now_ns // 10**6, "bids": [("90", "1")], "asks": [("91", "1")]}
+    desk.diffs(20, 4, step=1)
+    assert desk.track.reason == "ids_restarted"
+    desk.wait(1)
+    assert desk.snapshot(23) == "joined"
+    desk.diffs(24, 3, step=1)
+    body = json.dumps(before).encode()
+    assert desk.feed.snapshot(desk.symbol, "rest", 1000, body, desk.now_ns) == "old"
+    desk.track.resyncs.clear()
+    desk.diff(300, 310)
+    assert desk.track.resyncs == {"gap": 1}
+    assert desk.feed.snapshot(desk.symbol, "rest", 1000, body, desk.now_ns) == "gap"
+    assert desk.track.state == "SUSPECT"
+
+
+def test_a_shadow_that_the_book_does_not_reach_is_given_up(desk):
+    """Venues that say no time in their snapshots (Spot): a snapshot of the time before is not there for long."""
+    assert desk.snapshot(1000, [("90", "1")], [("91", "1")]) == "shadow"
+    for last_id in range(160, 1200, 10):
+        desk.diff(last_id - 10, last_id)
+        desk.feed.tick(desk.now_ns)
+    assert desk.track.shadow is None
+    assert [said for said in desk.said("events") if said["kind"] == "reseated"] == []
+    assert desk.track.state == "LIVE"

@@ -76,7 +76,7 @@ async def test_what_the_venue_refuses_is_named(status, words):
 
 @pytest.mark.parametrize("routes", ["auto", "split"])
 async def test_an_upgrade_that_is_banned_stops_rest_until_its_time_is_over(routes):
-    fault = parse("upgrade:status=418,retry_after=2,for=1s")
+    fault = parse("upgrade:status=418,retry_after=2")
     script = Script([fault])
     async with (
         SimulatedExchange(["BTCUSDT"], rate=80, seam=script) as exchange,
@@ -86,6 +86,7 @@ async def test_an_upgrade_that_is_banned_stops_rest_until_its_time_is_over(route
         begun = asyncio.get_running_loop().time()
         await until(lambda: service.upkeep.governor.block is not None)
         await asyncio.sleep(0.3)  # what was under way
+        fault.stop()
         asked, dialled = sum(service.upkeep.rest.answers.values()), fault.count
         await asyncio.sleep(1.2)
         assert sum(service.upkeep.rest.answers.values()) == asked
