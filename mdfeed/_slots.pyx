@@ -10,8 +10,8 @@ cdef enum:
     BEHIND = 20         # diffs that other lines brought while this one was silent
 
 cdef int64_t LAG_NS = 5_000_000_000
-# How long a run of old diffs must last where their times are old too, for the venue's clock may have been set back. What
-# is repeated comes in one heap. A line that lags is level with the book after as long as it lags, and not for ever.
+# How long a run of old diffs must last where their times are old too, for the venue's clock may have been set back.
+# What is repeated comes in one heap. A line that lags is level with the book after as long as it lags, not for ever.
 cdef int64_t HEAP_NS = 1_000_000_000
 cdef int64_t LONGEST_LAG_NS = 30_000_000_000
 
