@@ -91,6 +91,7 @@ def test_silence_is_noticed_after_the_clock_went_back():
     world.spoil = lambda line, time_ns, stream, frame: ()
     # 5 s of patience, by a clock that goes a tenth slower until it has followed; each snapshot is good for as long.
     assert longest_good_s(world, 60) < 7.0
+    world.end()
 
 
 def test_silent_diffs_are_noticed_while_the_ticker_lives():
@@ -103,6 +104,7 @@ def test_silent_diffs_are_noticed_while_the_ticker_lives():
     }, "the lines are to be replaced"
     world.spoil = untouched
     settle(world, 10)
+    world.end()
 
 
 def test_a_halted_contract_is_quiet_over_a_lost_line_too():
