@@ -20,6 +20,8 @@ cdef struct Ring:
 cdef struct Witness:
     int32_t line            # -1: free
     int64_t newest_ts       # event time of the newest in `seen`; 0: the venue says none
+    int64_t older_id        # of the last one that was older than `seen` in id and time
+    int32_t older_run       # so many of these came in a row, ascending
     Ring seen
 
 
@@ -42,6 +44,8 @@ cdef class Proof:
     cdef void lost(self, int32_t line) noexcept nogil
     # The book starts anew: nothing pending can be judged any more.
     cdef void reset(self) noexcept nogil
+    # The ids start anew: what was remembered is of another past.
+    cdef void forget(self) noexcept nogil
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
 
     # Whether the newest verdicts suffice to distrust the book; `patience` is the venue's.

@@ -24,6 +24,7 @@ cdef int64_t RESTART_NS = 1_000_000_000     # a lower id so much later than the 
 
 cdef enum:
     WITNESSES = 8
+    OLDER_RUN = 16          # bookTickers in a row, older in id and time: no stragglers any more
     RING_LIMIT = 1024       # pending tops and remembered bookTickers, each
 
 
@@ -148,9 +149,10 @@ cdef class Proof:
                 # then what was remembered is of another past. A venue without times never repeats.
                 if seen.update_id == ring_at(&witness.seen, witness.seen.count - 1).update_id:
                     return 0
-                if ts_event and ts_event - witness.newest_ts < RESTART_NS:
+                if ts_event and ts_event - witness.newest_ts < RESTART_NS and not goes_on(witness, seen.update_id):
                     return 0
                 witness.seen.count = 0
+        witness.older_run = 0
         witness.newest_ts = ts_event
         ring_push(&witness.seen, &seen)
         return self._judge(witness)
@@ -253,6 +255,12 @@ cdef class Proof:
         if left == 0:
             self.reset()
 
+    cdef void forget(self) noexcept nogil:
+        cdef int32_t i
+        self.reset()
+        for i in range(WITNESSES):
+            self._witnesses[i].seen.head = self._witnesses[i].seen.count = 0
+
     cdef void reset(self) noexcept nogil:
         self.unjudged += self._pending.count
         self._pending.head = self._pending.count = 0
@@ -266,6 +274,13 @@ cdef class Proof:
             if self._witnesses[i].line >= 0:
                 if not ring_rescale(&self._witnesses[i].seen, price_factor, qty_factor):
                     self._witnesses[i].seen.head = self._witnesses[i].seen.count = 0
+
+
+cdef bint goes_on(Witness *witness, int64_t update_id) noexcept nogil:
+    """Whether what is older in id and time has become a sequence: ids started over, and the clock was set back."""
+    witness.older_run = witness.older_run + 1 if update_id > witness.older_id else 1
+    witness.older_id = update_id
+    return witness.older_run >= OLDER_RUN
 
 
 cdef bint ring_rescale(Ring *ring, int64_t price_factor, int64_t qty_factor) noexcept nogil:

@@ -220,6 +220,7 @@ cdef class Trust:
         self._proof.reset()
         self._bbo.update_id = 0     # ids may have started over
         if strcmp(reason, b"ids_restarted") == 0:
+            self._proof.forget()
             self.agg_trades.doubt()
             self.single_trades.doubt()
         self._ahead_ns = self._blind_ns = 0

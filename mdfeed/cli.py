@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -132,6 +133,9 @@ def door() -> None:
 def serve(context: click.Context, config: Path | None, symbols: list[str] | None, venue: str | None,
           redis_url: str | None, http: tuple[str | None, int] | None, takeover: bool) -> int:  # fmt: skip
     """Run the daemon: exchange to Redis, until interrupted."""
+    # Until the daemon has handlers of its own, which takes a second on a busy machine, nothing has begun.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     host, port = http or (None, None)
     options = {"symbols": symbols, "venue": venue, "redis_url": redis_url, "http.host": host, "health_port": port}
     effective = effective_config(context, config, options)
@@ -265,9 +269,11 @@ def config() -> None:
 @click.pass_context
 def config_check(context: click.Context, config: Path | None) -> None:
     """Validate; exit 78 with the place of the first mistake."""
+    from mdfeed import venues
     from mdfeed.gate import tls_context
 
     effective = effective_config(context, config, {})
+    venues.of(effective)
     tls_context(effective)
     path = found_config(config)
     click.echo(f"{path or 'no file, defaults'}: ok, {len(effective.symbols)} symbols of {effective.venue}")

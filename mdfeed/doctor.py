@@ -68,7 +68,7 @@ async def _examine(
 
     try:
         config = load_config(path, options)
-        venue = venues.get(config.venue)
+        venue = venues.of(config)
         parse_redis_url(config.redis_url)
         tls_context(config)
     except ConfigError as error:

@@ -25,15 +25,14 @@ DESCRIPTORS = 8192  # as the unit's LimitNOFILE; half of them may be HTTP client
 
 
 def run(config: Config, read: Callable[[], Config], takeover: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after an end in order.
+    """Serve until SIGTERM (then 0) or SIGINT (130), and end in order.
 
     `read` loads the configuration again: SIGHUP takes over its symbols. `takeover` takes leases. Raises ConfigError,
     and MdfeedError for a taken port or another daemon's lease.
     """
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, read, takeover))
-    return 0
+        return runner.run(_serve(config, read, takeover))
 
 
 def raise_descriptor_limit() -> None:
@@ -52,12 +51,19 @@ def exempt_from_collection() -> None:
     gc.freeze()
 
 
-async def _serve(config: Config, read: Callable[[], Config], takeover: bool) -> None:
+async def _serve(config: Config, read: Callable[[], Config], takeover: bool) -> int:
     service = Service(config, takeover=takeover)
     exempt_from_collection()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, service.stop)
+    code = 0
+
+    def interrupt() -> None:
+        nonlocal code
+        code = 128 + signal.SIGINT
+        service.stop()
+
+    loop.add_signal_handler(signal.SIGTERM, service.stop)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
     reloads: set[asyncio.Task[None]] = set()  # a loop keeps no task alive by itself
 
     def reload() -> None:
@@ -67,3 +73,4 @@ async def _serve(config: Config, read: Callable[[], Config], takeover: bool) -> 
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     await service.run()
+    return code

@@ -64,7 +64,7 @@ class Service:
 
     def __init__(self, config: Config, *, takeover: bool = False) -> None:
         self.config = config
-        self.venue = venues.get(config.venue)
+        self.venue = venues.of(config)
         state = open_folder(config)
         self.feed = Feed(
             self.venue,

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode
 
 from mdfeed._parse import Decoder, Instruments
 from mdfeed.errors import ConfigError
+from mdfeed.settings import Config
 
 # A request line with its method and version must stay under 4 KB; this leaves room for both.
 MAX_URL_BYTES = 3900
@@ -299,6 +300,14 @@ def get(name: str) -> Venue:
     near = difflib.get_close_matches(name.lower(), known, 1, 0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"venue: unknown venue {name!r}{hint} (known: {', '.join(known)})")
+
+
+def of(config: Config) -> Venue:
+    """The configured one; the ConfigError of a name that is none has its place."""
+    try:
+        return get(config.venue)
+    except ConfigError as error:
+        raise config.error("venue", str(error).partition(": ")[2]) from error
 
 
 def _venues(family: str) -> tuple[Venue, ...]:

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import socket
+import sys
 from collections import defaultdict
 from datetime import datetime
 from decimal import Decimal
@@ -233,17 +234,31 @@ async def test_a_taken_port_ends_with_1_and_one_line(tmp_path):
     assert "port is taken" in log[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_ends_in_order(tmp_path, number):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+async def test_ends_in_order(tmp_path, number, code):
     async with SimulatedExchange(SYMBOLS, rate=80) as exchange:
         with EmbeddedRedis() as server:
             async with serving("-c", write_config(tmp_path, exchange, server.url)) as daemon:
                 await daemon.until_ready()
-                assert await daemon.end(number) == 0
+                assert await daemon.end(number) == code
                 assert daemon.log[-1].endswith("stopped")
                 async with redis.Redis.from_url(server.url) as client:
                     # What it last said is that its books are stale, so nobody takes the keys for live ones.
                     assert json.loads(await client.get("mdfeed:state:BTCUSDT"))["state"] == "STALE"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what a process catches is read from /proc")
+async def test_a_stop_before_anything_has_begun_is_in_order_too(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mdfeed", "serve", "--redis-url", "redis://127.0.0.1:9", stderr=asyncio.subprocess.PIPE
+    )
+    status = Path(f"/proc/{process.pid}/status")
+    async with asyncio.timeout(20):
+        while not int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16) & 1 << signal.SIGTERM - 1:
+            await asyncio.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        _, said = await process.communicate()
+    assert (process.returncode, said) == (0, b"")
 
 
 async def test_shipped_config_and_shm_name(tmp_path):
@@ -258,8 +273,6 @@ async def test_shipped_config_and_shm_name(tmp_path):
 
 
 async def replay_document(files: list[Path]) -> dict:
-    import sys
-
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mdfeed", "replay", "--json", *map(str, files), stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )

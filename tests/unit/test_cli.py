@@ -242,6 +242,9 @@ def test_config_check_show_init(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     (tmp_path / "bad.yaml").write_text("redis_url: redis://:pw@h\n\nsymbols: [A, 1]\n")
     assert run(["config", "check", "-c", "bad.yaml"]) == 78
     assert capsys.readouterr().err == "mdfeed: error: bad.yaml:3:14: symbols[1]: expected str, got int\n"
+    (tmp_path / "venue.yaml").write_text("symbols: [A]\nvenue: binance-usd\n")
+    assert run(["config", "check", "-c", "venue.yaml"]) == 78
+    assert "venue.yaml:2: venue: unknown venue 'binance-usd'; did you mean 'binance-usdm'?" in capsys.readouterr().err
     (tmp_path / "good.yaml").write_text("redis_url: redis://:pw@h\n")
     assert run(["config", "show", "-c", "good.yaml"]) == 0
     assert "redis_url: redis://:***@h  # good.yaml:1\n" in capsys.readouterr().out

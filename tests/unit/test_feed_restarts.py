@@ -189,3 +189,32 @@ def test_a_shadow_that_the_book_does_not_reach_is_given_up(desk):
     assert desk.track.shadow is None
     assert [said for said in desk.said("events") if said["kind"] == "reseated"] == []
     assert desk.track.state == "LIVE"
+
+
+def test_books_are_proved_again_by_ids_and_times_of_the_past(desk):
+    desk.ticker(151, ("100", "1"), ("101", "1"))
+    desk.diffs(160, 2)
+    desk.back_s = 600.0
+    desk.diffs(20, 12, step=1)
+    assert desk.track.reason == "ids_restarted"
+    assert desk.snapshot(31) == "joined"
+    matches = desk.track.proof["match"]
+    for last_id in range(32, 40):
+        desk.diff(last_id - 1, last_id)
+        desk.ticker(last_id + 1, ("100", "1"), ("101", "1"))
+    assert (desk.track.state, desk.track.reason) == ("PROVED", "book_ticker")
+    assert desk.track.proof["match"] >= matches + 7
+
+
+def test_a_straggling_ticker_of_the_old_ids_does_not_end_the_proof(desk):
+    desk.ticker(151, ("100", "1"), ("101", "1"))
+    desk.back_s = 600.0
+    desk.diffs(20, 12, step=1)
+    assert desk.snapshot(31) == "joined"
+    desk.back_s = 0.0
+    desk.ticker(155, ("100", "1"), ("101", "1"))  # it was on its way for long
+    desk.back_s = 600.0
+    for last_id in range(32, 60):
+        desk.diff(last_id - 1, last_id)
+        desk.ticker(last_id + 1, ("100", "1"), ("101", "1"))
+    assert desk.track.state == "PROVED"
