@@ -33,6 +33,7 @@ cdef class Market:
 
 cdef class Outbox:
     # Return OK, or NO_MEMORY (already counted here in dropped["full"]).
+    # on_trade may also return IGNORED: this trade is kept back, and is to be given again once that is over.
     cdef Status on_book(self, const Quote *quote) noexcept nogil
     cdef Status on_trade(self, const Instrument *instrument, const Trade *trade, int64_t ts_event,
                          int64_t recv_ns) noexcept nogil
@@ -45,6 +46,8 @@ cdef class Outbox:
     cdef Status on_withdraw(self, const Instrument *instrument) noexcept nogil
     # A line of mdfeed:events: `text` is a JSON object, not NUL-terminated.
     cdef Status on_event(self, const char *text, Py_ssize_t size) noexcept nogil
+    # Whether it takes anything at present.
+    cdef bint takes(self) noexcept nogil
     # A payload of that output is not even asked for: somebody in front keeps it back.
     cdef void withhold(self, Output output) noexcept nogil
 

@@ -82,6 +82,9 @@ cdef class Outbox:
     cdef Status on_event(self, const char *text, Py_ssize_t size) noexcept nogil:
         return OK
 
+    cdef bint takes(self) noexcept nogil:
+        return True
+
     cdef void withhold(self, Output output) noexcept nogil:
         pass
 
@@ -234,6 +237,9 @@ cdef class Encoder(Outbox):
 
     cdef Status emit(self, Output output, const Instrument *instrument, const char *data, size_t size) noexcept nogil:
         return OK
+
+    cdef bint takes(self) noexcept nogil:
+        return self.is_open
 
     cdef void withhold(self, Output output) noexcept nogil:
         if self._wants[<int>output]:

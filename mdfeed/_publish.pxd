@@ -16,7 +16,8 @@ cdef class Publisher:
 
     # Fills the quote's levels from the book, then hands it out. The caller has filled the rest.
     cdef void book(self, Quote *quote, Book book) noexcept
-    cdef void trade(self, const Instrument *instrument, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept
+    # False: an outbox keeps it back, and wants it again later.
+    cdef bint trade(self, const Instrument *instrument, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept
     cdef void bbo(self, const Instrument *instrument, const Bbo *bbo, uint64_t seq, int64_t ts_event,
                   int64_t recv_ns) noexcept
     cdef void state(self, const Instrument *instrument, State state, const char *reason, int64_t since_ns,

@@ -56,11 +56,17 @@ cdef class Publisher:
             if outbox.on_book(quote) != OK:
                 self.failures += 1
 
-    cdef void trade(self, const Instrument *instrument, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept:
+    cdef bint trade(self, const Instrument *instrument, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept:
         cdef Outbox outbox
+        cdef Status status
+        cdef bint is_said = True
         for outbox in self.outboxes:
-            if outbox.on_trade(instrument, trade, ts_event, recv_ns) != OK:
+            status = outbox.on_trade(instrument, trade, ts_event, recv_ns)
+            if status == IGNORED:
+                is_said = False
+            elif status != OK:
                 self.failures += 1
+        return is_said
 
     cdef void bbo(self, const Instrument *instrument, const Bbo *bbo, uint64_t seq, int64_t ts_event,
                   int64_t recv_ns) noexcept:

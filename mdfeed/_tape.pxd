@@ -6,6 +6,7 @@ cdef struct Hole:
     # Ids first..last have not come.
     int64_t first_id
     int64_t last_id
+    bint is_counted         # they were seen, and are in the figures: what is missing is their publication
 
 
 cdef enum:
@@ -23,6 +24,9 @@ cdef class Tape:
     cdef readonly int64_t lost              # ids that nobody will bring any more
     cdef readonly int64_t filled            # ids that came late into a step
     cdef readonly int64_t restarts
+    cdef readonly int64_t said_id           # newest id that was published, as far as it got; 0 before the first
+    cdef readonly bint is_withheld          # the newest market trade was kept back
+    cdef bint is_again                      # the newest was seen before: publish it, but it counts no more
     cdef int64_t last_price
     cdef int64_t high_price
     cdef int64_t low_price
@@ -31,7 +35,7 @@ cdef class Tape:
     cdef bint _is_notional_lost             # it has passed 128 bits
     cdef Hole _holes[32]
     cdef int32_t _hole_count
-    cdef int64_t _past_id                   # the newest that was published before our time, until one was seen
+    cdef int64_t _past_id                   # the newest that was published before our time
     # A run of old ids that chain: repeats of a lagging line, or a restarted venue.
     cdef int64_t _old_id                    # the newest of it
     cdef int32_t _old_run                   # its length
@@ -41,6 +45,9 @@ cdef class Tape:
 
     # True when this trade is new and counts: publish it. False: a duplicate or not a market trade.
     cdef bint add(self, const Trade *trade, int64_t ts_event, int64_t recv_ns) noexcept nogil
+    # What became of a trade that add() has taken: it was published, or kept back.
+    cdef void said(self, int64_t trade_id) noexcept nogil
+    cdef void withhold(self, int64_t trade_id) noexcept nogil
     # The venue's ids have started over elsewhere: here they probably have too.
     cdef void doubt(self) noexcept nogil
     cdef void rescale(self, int64_t price_factor, int64_t qty_factor) noexcept nogil
@@ -51,7 +58,9 @@ cdef class Tape:
     cdef bint _fill(self, int64_t trade_id) noexcept nogil
     # Whether an id is inside an open step.
     cdef bint is_missing(self, int64_t trade_id) noexcept nogil
-    cdef void _open(self, int64_t first_id, int64_t last_id) noexcept nogil
+    cdef void _open(self, int64_t first_id, int64_t last_id, bint is_counted) noexcept nogil
+    cdef void _open_again(self, int64_t first_id, int64_t last_id) noexcept nogil
+    cdef void _cut(self, int64_t first_id, int64_t last_id) noexcept nogil
     cdef bint _join_past(self, int64_t past_id) noexcept nogil
     cdef void _close(self, int32_t i) noexcept nogil
     cdef void _give_up(self, int32_t i) noexcept nogil

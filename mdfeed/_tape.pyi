@@ -13,16 +13,14 @@ class Tape:
     lost: int
     filled: int
     restarts: int
+    said_id: int
+    is_withheld: bool
     @property
     def holes(self) -> list[tuple[int, int]]:
         """Open holes as (first_id, last_id), oldest first."""
 
-    def resume(self, past_id: int) -> bool:
-        """Trades up to `past_id` were published in an earlier life. True when there is a hole from there to our first.
-
-        Before a trade was seen it is remembered, and the first one opens the hole. An id that is not below it, or is
-        far from it, says nothing: ids have started over, or it was another venue.
-        """
+    def resume(self, past_id: int, own_id: int = 0, is_doubted: bool = False) -> tuple[int, int] | None:
+        """From now on what comes is published (again). Opens what is still to be: (first, last) of it, or None."""
 
     def give_up(self, first_id: int, last_id: int) -> int:
         """Ids first..last will not come any more: they are counted as lost. Returns how many of them were missing."""

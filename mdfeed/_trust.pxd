@@ -77,7 +77,7 @@ cdef class Trust:
 
     cdef void on_bbo(self, int32_t line, const Message *message, int64_t recv_ns) noexcept
     cdef void on_trade(self, const Message *message, int64_t recv_ns) noexcept
-    # Counts and publishes a trade that has not been seen; True when it was one. Says nothing about freshness.
+    # Counts and publishes a trade that has not been seen; True when it was published. Says nothing about freshness.
     cdef bint take_trade(self, const Message *message, int64_t recv_ns) noexcept
     cdef void _tell_missing(self, Tape tape, int64_t next_id, int64_t now_ns) noexcept
     # recv_ns 0: from REST, which says nothing about freshness.

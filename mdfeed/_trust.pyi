@@ -17,6 +17,9 @@ class Trust:
     window: Window
     resyncs: dict[str, int]
     @property
+    def index(self) -> int:
+        """Its instrument's, for outboxes; it keeps it when it is followed no more."""
+    @property
     def clock_offset_ns(self) -> int: ...
     seq: int
     bbo_seq: int
@@ -27,8 +30,8 @@ class Trust:
     last_frame_ns: int
     last_update_ns: int
     def __init__(self, symbol: str, publisher: Any, fuse: Any, patience: int, max_levels: int) -> None: ...
-    def resume_trades(self, past_id: int, now_ns: int) -> None:
-        """Aggregate trades up to `past_id` were published before our time: what is between is missing."""
+    def resume_trades(self, past_id: int, now_ns: int, own_id: int = 0, is_doubted: bool = False) -> None:
+        """Trades are published from now on, and were up to those ids: what is between is missing (Tape.resume)."""
 
     def refresh(self, now_ns: int) -> None:
         """Say everything again: for a sink that has come (back)."""

@@ -96,11 +96,14 @@ cdef class Trust:
         if not is_new or (message.kind != K_AGG_TRADE and self.agg_trades.last_id):
             return False
         # A time far ahead would push a whole day out of the window.
-        if message.trade.ts_trade <= recv_ns + self.clock_offset_ns + AHEAD_NS:
+        if not tape.is_again and message.trade.ts_trade <= recv_ns + self.clock_offset_ns + AHEAD_NS:
             self.window.add(message.trade.ts_trade, message.trade.price, message.trade.qty, message.trade.fills,
                             recv_ns + self.clock_offset_ns)
-        self._publisher.trade(self.instrument, &message.trade, message.trade.ts_trade, recv_ns)
-        return True
+        if self._publisher.trade(self.instrument, &message.trade, message.trade.ts_trade, recv_ns):
+            tape.said(message.trade.trade_id)
+            return True
+        tape.withhold(message.trade.trade_id)
+        return False
 
     cdef void _tell_missing(self, Tape tape, int64_t next_id, int64_t now_ns) noexcept:
         """Trades are missing up to `next_id`. A stream that loses one trade in two is not to flood the events."""
@@ -115,10 +118,13 @@ cdef class Trust:
                 self._missing_told_ns = now_ns
                 self._untold = 0
 
-    def resume_trades(self, int64_t past_id, int64_t now_ns):
-        """Aggregate trades up to `past_id` were published before our time: what is between is missing."""
-        if self.agg_trades.resume(past_id):
-            self._tell_missing(self.agg_trades, self.agg_trades.first_id, now_ns)
+    def resume_trades(self, int64_t past_id, int64_t now_ns, int64_t own_id=0, bint is_doubted=False):
+        """Trades are published from now on, and were up to those ids: what is between is missing (Tape.resume)."""
+        span = self.agg_trades.resume(past_id, own_id, is_doubted)
+        if span is not None:
+            self._publisher.event(now_ns, self.symbol, "trade_gap", first_id=span[0], last_id=span[1],
+                                  untold=self._untold)
+            self._missing_told_ns, self._untold = now_ns, 0
 
     cdef void on_ticker(self, const Message *message, int64_t recv_ns) noexcept:
         cdef Day ours
@@ -314,6 +320,7 @@ cdef class Trust:
 
     def leave(self):
         """The symbol is not followed any more: its key goes, its counts stay for when it comes back."""
+        self._is_withdrawn = True
         self._publisher.withdraw(self.instrument)
         self._publisher.seqs[self.symbol] = (self.seq, self.bbo_seq)
 
@@ -322,6 +329,10 @@ cdef class Trust:
         self._proof.reset()
 
     # ---- for those who look
+
+    @property
+    def index(self):
+        return self.instrument.index
 
     @property
     def state(self):

@@ -5,9 +5,16 @@ class Valve(Outbox):
 
     outbox: Outbox
     held_back: int
-    def __init__(self, outbox: Outbox) -> None: ...
-    def open(self, index: int, until_ns: int) -> None:
-        """Let a symbol through until then (UTC ns). MemoryError when there is no room to remember it."""
+    owes_trades: bool
+    def __init__(self, outbox: Outbox, *, owes_trades: bool = False) -> None: ...
+    def open(self, index: int, until_ns: int) -> bool:
+        """Let a symbol through until then (UTC ns). False when it was open all the time, and nothing was kept back.
+
+        MemoryError when there is no room to remember it.
+        """
+
+    def let_trades(self, index: int) -> bool:
+        """Let its trades through too. False when the symbol is shut."""
 
     def begin(self, index: int) -> None:
         """A symbol was added (again): it is shut, and has not been open yet."""

@@ -26,6 +26,8 @@ from mdfeed._encode cimport (
 cdef struct Gate:
     int64_t until_ns        # 0: shut
     bint was_open           # since the symbol was added
+    bint has_lapsed         # something came after its time and before it was opened anew
+    bint lets_trades        # what was published last is known, and nothing was kept back since
     uint64_t books          # that nobody ever heard of, for it had not been open yet: not counted in seq
     uint64_t bbos
 
@@ -34,6 +36,9 @@ cdef class Valve(Outbox):
     """In front of `outbox`. Everything is shut until `open` says otherwise, events too until something is open.
 
     What is said of a symbol before its first lease takes no number of its sequence: its consumers have lost nothing.
+
+    `owes_trades`: trades that were kept back, or that the outbox did not take, are given again by the heart. So none
+    passes from then on until `let_trades`, which comes once it is known where the publications have ended.
     """
 
     cdef readonly Outbox outbox
@@ -42,23 +47,39 @@ cdef class Valve(Outbox):
     cdef int32_t _capacity
     cdef int32_t _open                  # how many are open
     cdef int64_t _now_ns                # the latest time that was heard of
+    cdef readonly bint owes_trades
 
-    def __init__(self, Outbox outbox not None):
+    def __init__(self, Outbox outbox not None, *, bint owes_trades=False):
         self.outbox = outbox
+        self.owes_trades = owes_trades
 
     def __dealloc__(self):
         free(self._gates)
 
     def open(self, int32_t index, int64_t until_ns):
-        """Let a symbol through until then (UTC ns). MemoryError when there is no room to remember it."""
+        """Let a symbol through until then (UTC ns). False when it was open all the time, and nothing was kept back.
+
+        MemoryError when there is no room to remember it.
+        """
+        cdef bint is_news
         if index < 0 or until_ns <= 0:
             raise ValueError("an index and a time are positive")
         if not self._reaches(index):
             raise MemoryError
-        if self._gates[index].until_ns == 0:
-            self._open += 1
+        is_news = self._gates[index].until_ns == 0
+        self._open += is_news
+        is_news |= self._gates[index].has_lapsed
         self._gates[index].until_ns = until_ns
         self._gates[index].was_open = True
+        self._gates[index].has_lapsed = False
+        return is_news
+
+    def let_trades(self, int32_t index):
+        """Let its trades through too. False when the symbol is shut."""
+        if not self.is_open(index):
+            return False
+        self._gates[index].lets_trades = True
+        return True
 
     cdef bint _reaches(self, int32_t index) noexcept nogil:
         cdef Gate *grown
@@ -82,6 +103,7 @@ cdef class Valve(Outbox):
         """Nothing of a symbol passes any more."""
         if 0 <= index < self._capacity and self._gates[index].until_ns:
             self._gates[index].until_ns = 0
+            self._gates[index].lets_trades = False
             self._open -= 1
 
     def shut_all(self):
@@ -89,6 +111,7 @@ cdef class Valve(Outbox):
         cdef int32_t i
         for i in range(self._capacity):
             self._gates[i].until_ns = 0
+            self._gates[i].lets_trades = False
         self._open = 0
 
     def is_open(self, int32_t index):
@@ -98,6 +121,8 @@ cdef class Valve(Outbox):
         self._now_ns = max(self._now_ns, at_ns)
         if instrument.index < self._capacity and at_ns < self._gates[instrument.index].until_ns:
             return True
+        if instrument.index < self._capacity and self._gates[instrument.index].until_ns:
+            self._gates[instrument.index].has_lapsed = True
         self.held_back += 1
         return False
 
@@ -119,11 +144,20 @@ cdef class Valve(Outbox):
 
     cdef Status on_trade(self, const Instrument *instrument, const Trade *trade, int64_t ts_event,
                          int64_t recv_ns) noexcept nogil:
-        if self._lets(instrument, recv_ns):
-            return self.outbox.on_trade(instrument, trade, ts_event, recv_ns)
-        self.outbox.withhold(O_TRADES)
-        self.outbox.withhold(O_TRADES_STREAM)
-        return OK
+        cdef bint lets = self._lets(instrument, recv_ns)
+        if not self.owes_trades:
+            if lets:
+                return self.outbox.on_trade(instrument, trade, ts_event, recv_ns)
+        elif instrument.index < self._capacity:
+            if lets and self._gates[instrument.index].lets_trades and self.outbox.takes():
+                return self.outbox.on_trade(instrument, trade, ts_event, recv_ns)
+            self._gates[instrument.index].lets_trades = False
+        if self.outbox.takes():
+            self.outbox.withhold(O_TRADES)
+            self.outbox.withhold(O_TRADES_STREAM)
+        else:
+            self.outbox.on_trade(instrument, trade, ts_event, recv_ns)      # dropped, under its own reason
+        return IGNORED if self.owes_trades else OK
 
     cdef Status on_bbo(self, const Instrument *instrument, const Bbo *bbo, uint64_t seq, int64_t ts_event,
                        int64_t recv_ns) noexcept nogil:

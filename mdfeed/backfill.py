@@ -92,6 +92,8 @@ class Backfill:
             for first_id, last_id in track.agg_trades.holes:
                 since_s, empty = seen[symbol, last_id] = self._seen.get((symbol, last_id), (now_s, 0))
                 size = last_id - first_id + 1
+                if track.agg_trades.is_withheld:
+                    continue  # what is fetched would be kept back too
                 if size > self._largest or now_s - since_s > self._longest_s or empty >= EMPTY_MOST:
                     self._give_up(symbol, first_id, last_id)
                 elif now_s - since_s >= self._grace_s:

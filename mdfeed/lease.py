@@ -16,7 +16,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ return 0
 class Leases:
     """The leases of `symbols()`. `run` holds them; it ends only with MdfeedError: another holds one at the start.
 
-    `index_of` gives the valve's index of a symbol, `on_open` is told the symbols that may be published (again).
+    `index_of` gives the valve's index of a symbol, `on_open` is told the symbols that may be published (again). The
+    leases of `departed` symbols are held as well, unless they are another's: then they are struck out there.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Leases:
         symbols: Callable[[], Collection[str]],
         index_of: Callable[[str], int],
         on_open: Callable[[list[str]], None],
+        departed: MutableMapping[str, Any] | None = None,
         *,
         takeover: bool = False,
         token: str | None = None,
@@ -98,6 +100,7 @@ class Leases:
         self._symbols = symbols
         self._index_of = index_of
         self._on_open = on_open
+        self._departed: MutableMapping[str, Any] = {} if departed is None else departed
         self._takeover = takeover
         self._patience_s = patience_s
         self._kicked = asyncio.Event()
@@ -142,7 +145,7 @@ class Leases:
         waiting_since: float | None = None
         while True:
             self._kicked.clear()
-            symbols = list(self._symbols())
+            symbols = self._all()
             is_answered = await self._round(symbols)
             if not self.is_started and is_answered:
                 waiting_since = loop.time() if waiting_since is None else waiting_since
@@ -167,13 +170,16 @@ class Leases:
         self._valve.shut_all()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                keys = [PREFIX + symbol for symbol in self._symbols()]
+                keys = [PREFIX + symbol for symbol in self._all()]
                 await self._client.eval(RELEASE, len(keys), *keys, self.token)
         except FAR_SIDE:
             pass
         self.held.clear()
         with suppress(*FAR_SIDE):
             await self._client.aclose()
+
+    def _all(self) -> list[str]:
+        return [*dict.fromkeys([*self._symbols(), *self._departed])]
 
     # ---- one round
 
@@ -212,7 +218,10 @@ class Leases:
 
     def _note(self, answers: dict[str, str]) -> None:
         for symbol, holder in answers.items():
-            if holder:
+            if holder and symbol in self._departed:
+                del self._departed[symbol]
+                self._shut(symbol)
+            elif holder:
                 if self.is_started and symbol not in self.others:
                     log.error("%s: the lease is lost to %s; no longer published", symbol, shown(holder))
                 self.others[symbol] = holder
@@ -227,14 +236,14 @@ class Leases:
         """Let through what is ours, until our last request's leases end."""
         opened = []
         at_ns = now_ns()
-        current = self._symbols()  # some may have gone while the answer was on its way
+        current = set(self._all())  # some may have gone while the answer was on its way
         for symbol in symbols:
             if symbol not in current or symbol in self.others or self._until_ns <= at_ns:
                 continue
-            if symbol not in self.held:
+            # One that was kept back for a while though the lease is ours, for we were asleep, is news as well.
+            if self._valve.open(self._index_of(symbol), self._until_ns) or symbol not in self.held:
                 opened.append(symbol)
             self.held.add(symbol)
-            self._valve.open(self._index_of(symbol), self._until_ns)
         if opened:
             self._on_open(opened)
 

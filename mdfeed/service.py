@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from mdfeed.api import Api
 from mdfeed.clock import ClockWatch
 from mdfeed.config import Config, mask
 from mdfeed.connects import ConnectBudget
+from mdfeed.departed import Departed
 from mdfeed.exposition import Exposition
 from mdfeed.gate import Gate, tls_context
 from mdfeed.http import HttpServer
@@ -88,16 +89,18 @@ class Service:
             events_maxlen=config.redis.events_maxlen,
         )
         self.outbox, self.leases = self.sink.outbox, None
+        self.departed = Departed(self.sink)
         if config.redis.leases and self.sink.name == "redis":
-            self.outbox = valve = Valve(self.sink.outbox)
-            index_of = self.feed.instruments.index
+            self.outbox = valve = Valve(self.sink.outbox, owes_trades="trades_stream" in config.redis.outputs)
+            tracks, index_of = self.feed.tracks, partial(self.departed.index_of, self.feed.tracks)
             self.leases = Leases(
-                config.redis_url, valve, self.feed.tracks.keys, index_of, self._say_again, takeover=takeover
+                config.redis_url, valve, tracks.keys, index_of, self._say_again, self.departed, takeover=takeover
             )
         self.feed.attach(self.outbox)
         self.sink.on_ready = self._refresh
         self.sink.on_again = self._say_all
         self._takeover = takeover
+        self._connects = 0
         self.journal = Journal(self.feed, self.sink, now_ns)
         self.resume = self._resume(epoch)
         self.upkeep = Upkeep(
@@ -180,6 +183,7 @@ class Service:
             epoch=epoch,
             maxlen=config.redis.trades_maxlen,
             now_ns=now_ns,
+            valve=self.outbox if isinstance(self.outbox, Valve) else None,
         )
 
     def _lines(self) -> Lines:
@@ -224,7 +228,9 @@ class Service:
             await self.roster.reload(read)
         finally:
             notify("READY=1")
-        added = [symbol for symbol, track in self.feed.tracks.items() if before.get(symbol) is not track]
+        tracks = self.feed.tracks
+        added = [symbol for symbol, track in tracks.items() if before.get(symbol) is not track]
+        self.departed.note(before, tracks)
         if self.leases is not None:
             self.leases.begin(added)
         else:
@@ -307,10 +313,7 @@ class Service:
         """Everything that comes from the venue."""
         await self.roster.open()
         if self.resume is not None:
-            # What comes before nobody may be told yet; and a hole is known at once.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PAST_S):
-                    await self.resume.done.wait()
+            await self.resume.known(PAST_S)  # nobody may be told anything before; and a hole is known at once
         async with asyncio.TaskGroup() as group:
             group.create_task(self.upkeep.run(), name="upkeep")
             group.create_task(lasting("symbols", self.roster.run), name="symbols")
@@ -330,6 +333,7 @@ class Service:
     async def _tick(self) -> None:
         while True:
             self.feed.tick(now_ns())
+            self.departed.look()
             self._log_events()
             self.sink.flush()
             await asyncio.sleep(TICK_S)
@@ -359,6 +363,9 @@ class Service:
     def _refresh(self) -> None:
         """The sink's far side is there (again): everything is said anew."""
         if self.leases is not None:
+            if self.resume is not None and self._connects != (connects := self.sink.counters()["reconnects"]):
+                self._connects = connects
+                self.resume.doubt()
             self.leases.doubt()  # it may have forgotten whose they are: _say_again follows once they are confirmed
         elif self.resume is not None:
             self.resume.ask(self.feed.tracks)
@@ -369,16 +376,19 @@ class Service:
         if self.leases is not None and not self.leases.held:
             return
         self.feed.refresh(self.outbox, now_ns())
+        self.departed.say(self.departed, now_ns())
         self.sink.flush()
 
     def _say_again(self, symbols: list[str]) -> None:
         """These symbols may be published (again)."""
         if self.resume is not None:
             # One that was pushed aside publishes until it knows.
-            wait_s = TTL_MS / 1000 if self._takeover else 0.0
+            wait_s, self._takeover = (TTL_MS / 1000 if self._takeover else 0.0), False
             asyncio.get_running_loop().call_later(wait_s, self.resume.ask, symbols)
         for symbol in symbols:
-            self.feed.tracks[symbol].refresh(now_ns())
+            if symbol in self.feed.tracks:
+                self.feed.tracks[symbol].refresh(now_ns())
+        self.departed.say(symbols, now_ns())
         self.sink.flush()
 
 

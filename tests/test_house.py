@@ -29,7 +29,7 @@ FLOORS = [
     " upkeep ws_api redis_url sentinel findings redis_checks sinks capture containers player exchange embedded"
     " httphead httpline gate handshakes http api metrics process rates view viewers page glance exposition"
     " upkeep_metrics legacy_metrics logs rehearsal notify lease readiness service figures"
-    " backfill forensics resume journal redis_link",
+    " backfill forensics resume departed journal redis_link",
     "serve replay inspect doctor sim demo",
     "cli __main__ __init__",
 ]

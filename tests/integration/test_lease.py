@@ -239,3 +239,28 @@ async def test_a_user_that_may_not_expire_keys_holds_leases_too(server: Embedded
             assert first.leases.reasons() == []
     finally:
         await client.execute_command("ACL", "DELUSER", "lessee")
+
+
+async def test_a_removed_symbol_is_held_for_its_withdrawal_unless_another_has_it(
+    server: EmbeddedRedis, client: redis.Redis
+) -> None:
+    await client.set(PREFIX + "SOLUSDT", ALIVE)
+    departed: dict[str, object] = {"BNBUSDT": None, "SOLUSDT": None}
+    known = (*SYMBOLS, "BNBUSDT", "SOLUSDT")
+    valve, opened = Valve(Collector()), []
+    leases = Leases(server.url, valve, lambda: SYMBOLS, known.index, opened.extend, departed)
+    task = asyncio.create_task(leases.run())
+    try:
+        await until(lambda: opened)
+        assert opened == [*SYMBOLS, "BNBUSDT"]
+        assert list(departed) == ["BNBUSDT"]
+        assert leases.reasons() == []
+        assert not valve.is_open(known.index("SOLUSDT"))
+        assert await client.get(PREFIX + "SOLUSDT") == ALIVE
+        departed.clear()
+        await until(lambda: not valve.is_open(known.index("BNBUSDT")))
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await leases.close()

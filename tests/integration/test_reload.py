@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 
@@ -13,6 +14,7 @@ from mdfeed.embedded import EmbeddedRedis
 from mdfeed.exchange.faults import Answer, Seam
 from mdfeed.exchange.server import SimulatedExchange
 from tests.integration.daemon import serving
+from tests.integration.sink_rig import until
 from tests.integration.test_serve import write_config
 
 LISTED = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -142,3 +144,23 @@ async def test_a_delisted_symbol_stops_neither_a_reload_nor_a_start(tmp_path):
                     lambda status, body: status == 503 and all("SOLUSDT" in reason for reason in body["reasons"]),
                 )
                 assert await daemon.end() == 0
+
+
+async def test_a_symbol_removed_while_redis_is_frozen_is_withdrawn_at_its_return(tmp_path):
+    async with SimulatedExchange(LISTED, rate=80) as exchange:
+        with EmbeddedRedis() as server:
+            config = write_config(tmp_path, exchange, server.url, symbols=["BTCUSDT", "ETHUSDT"])
+            async with serving("-c", config) as daemon, redis.Redis.from_url(server.url) as client:
+                await daemon.until_ready()
+                os.kill(server.pid, signal.SIGSTOP)
+                await until(lambda: any("no reply" in line for line in daemon.log), 10)
+                write_config(tmp_path, exchange, server.url, symbols=["BTCUSDT"])
+                daemon.process.send_signal(signal.SIGHUP)
+                await until(lambda: any("removed ETHUSDT" in line for line in daemon.log), 10)
+                await asyncio.sleep(1.5)
+                os.kill(server.pid, signal.SIGCONT)
+                async with asyncio.timeout(10):
+                    while await client.get("market_data:ETHUSDT") or await client.get("mdfeed:book:ETHUSDT"):
+                        await asyncio.sleep(0.05)
+                state = json.loads(await client.get("mdfeed:state:ETHUSDT"))
+                assert (state["state"], state["reason"]) == ("COLD", "removed")
