@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
+from mdfeed._encode import Collector
+from mdfeed._valve import Valve
 from mdfeed.embedded import EmbeddedRedis
 from mdfeed.exchange.server import SimulatedExchange
 from mdfeed.resume import NEWEST, Resume
@@ -149,3 +151,31 @@ async def test_kill_9_leaves_no_hole_and_no_double(tmp_path: Any) -> None:
                 (gap,) = [event for event in events if event["kind"] == "trade_gap"]
                 assert gap["first_id"] == before[-1] + 1
                 assert "trades_filled" in [event["kind"] for event in events]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_our_own_end_is_believed_of_the_same_server_only(client: redis.Redis, is_restarted: bool) -> None:
+    """What was in flight to a frozen server is in its streams or is not; one that died may have forgotten more."""
+    told: list[tuple[int, int, bool]] = []
+    track = SimpleNamespace(
+        resume_trades=lambda past_id, _, own_id, is_doubted: told.append((past_id, own_id, is_doubted))
+    )
+    feed = SimpleNamespace(tracks={"BTCUSDT": track}, instruments=SimpleNamespace(index=lambda symbol: 0))
+    valve = Valve(Collector(), owes_trades=True)
+    valve.open(0, 1 << 62)
+    await publish(client, 7)
+    resume = Resume(client.url, feed, ["BTCUSDT"], epoch=OURS, maxlen=10, now_ns=lambda: 1, valve=valve)  # type: ignore[arg-type]
+    task = asyncio.create_task(resume.run())
+    resume.ask(["BTCUSDT"])
+    try:
+        await until(lambda: len(told) == 1)
+        await publish(client, 8, 9, epoch=OURS)
+        resume._run_id = "another" if is_restarted else resume._run_id
+        resume.doubt()
+        resume.ask(["BTCUSDT"])
+        await until(lambda: len(told) == 2)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert told == [(7, 0, False), (7, 9, not is_restarted)]
