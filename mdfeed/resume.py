@@ -29,6 +29,7 @@ PAGE = 1000
 SYMBOLS_AT_ONCE = 50
 TIMEOUT_S = 2.0
 RETRY_S = 0.5
+FAILURES_TOLD = 20  # in a row
 SETTLE_S = 0.1  # a server that was frozen may still be taking what it was sent before
 LATE_NS = 1_500_000_000  # a trade that was published so long after it happened may have been fetched: its id is no end
 
@@ -95,6 +96,7 @@ class Resume:
 
     async def run(self) -> None:
         """Serves until cancelled. No far side's behaviour ends it."""
+        failures = 0
         try:
             while True:
                 await self._poked.wait()
@@ -104,9 +106,13 @@ class Resume:
                     self._asked -= set(symbols)
                     try:
                         await self._read(symbols)
+                        failures = 0
                     except FAR_SIDE as error:
                         self._asked |= set(symbols)
-                        log.debug("the newest trades in a stream cannot be read: %s", error)
+                        failures += 1
+                        # An outage is the sink's to tell: here only what keeps trades back though that is connected.
+                        if failures % FAILURES_TOLD == 0:
+                            log.warning("trades are kept back: their streams cannot be read: %s", error)
                         await asyncio.sleep(RETRY_S)
                     if self._doubted.keys() & self._asked:
                         await asyncio.sleep(SETTLE_S)
