@@ -42,9 +42,9 @@ class ConnectBudget:
         self._taken: deque[float] = deque()
 
     @property
-    def is_forbidden(self) -> bool:
-        """The venue forbids connects now."""
-        return self._forbidden_s() > 0
+    def waits_for(self) -> str:
+        """What a line that was not refused waits for, for people."""
+        return "held back while the venue forbids it" if self._forbidden_s() > 0 else "connecting"
 
     def wait_s(self, now_s: float) -> float:
         """0 when a connect may leave now, which is then counted; else seconds until it is worth asking again."""

@@ -132,8 +132,7 @@ class Lines:
     def troubles(self) -> list[str]:
         """A sentence for each line that brings nothing, with its newest reason."""
         if self._layout is None:
-            held = "held back while the venue forbids it" if self._budget.is_forbidden else "connecting"
-            return [f"lines: no route to the venue ({self._no_route or held})"]
+            return [f"lines: no route to the venue ({self._no_route or self._budget.waits_for})"]
         return [f"line {stream.name}: {stream.trouble}" for stream in self.streams if stream.trouble]
 
     def follow(self, symbols: Sequence[str]) -> None:

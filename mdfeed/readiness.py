@@ -6,7 +6,7 @@ the place of REST while all is well. Knows no HTTP, and decides nothing but what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -14,7 +14,8 @@ from mdfeed.upkeep import Upkeep
 
 GOOD = ("LIVE", "PROVED")
 FIRST_SOURCE = "rest"
-NAMED = 5  # symbols of a source; the others are counted
+NAMED = 10  # symbols of many; the others are counted
+NAMED_OF_SOURCE = 5
 
 
 class Track(Protocol):
@@ -26,6 +27,12 @@ class Track(Protocol):
     def reason(self) -> str: ...
     @property
     def source(self) -> str: ...
+
+
+def named(symbols: Sequence[str], most: int = NAMED) -> str:
+    """Symbols for a sentence: all of a few, some of many."""
+    more = f" and {len(symbols) - most} more" if len(symbols) > most else ""
+    return ", ".join(symbols[:most]) + more
 
 
 def books_not_good(tracks: Mapping[str, Track]) -> Iterator[str]:
@@ -56,6 +63,5 @@ def sources_in_use(tracks: Mapping[str, Track], upkeep: Upkeep) -> list[str]:
             by_source.setdefault(track.source, []).append(symbol)
     notes = []
     for source, symbols in by_source.items():
-        more = f" and {len(symbols) - NAMED} more" if len(symbols) > NAMED else ""
-        notes.append(f"{', '.join(symbols[:NAMED])}{more}: book by {source}")
+        notes.append(f"{named(symbols, NAMED_OF_SOURCE)}: book by {source}")
     return [*notes, *venue_troubles(upkeep)] if notes else []

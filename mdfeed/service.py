@@ -37,7 +37,7 @@ from mdfeed.logs import say_folded
 from mdfeed.metrics import FeedCollector, LoopLag, Part, package_version
 from mdfeed.notify import notify, watchdog_interval_s
 from mdfeed.page import Page
-from mdfeed.readiness import GOOD, books_not_good, sources_in_use, venue_troubles
+from mdfeed.readiness import books_not_good, named, sources_in_use, venue_troubles
 from mdfeed.rehearsal import Rehearsal
 from mdfeed.resume import Resume
 from mdfeed.roster import Roster
@@ -49,7 +49,6 @@ from mdfeed.viewers import Viewers
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
-SYMBOLS_NAMED = 10  # in the log's first line
 FIRST_LEVELS = 50  # as many as the venue gives for the least weight
 SINK_CLOSE_S = 2.0
 PAST_S = 1.0  # so long lines wait for what Redis knows of the last daemon's trades
@@ -253,9 +252,8 @@ class Service:
             reasons.append(f"{self.sink.name}: {self.sink.trouble}")
         if self.leases is not None and self.sink.is_connected:
             reasons += self.leases.reasons()
-        reasons += books_not_good(self.feed.tracks)
-        if any(track.state not in GOOD for track in self.feed.tracks.values()):
-            reasons += [*self.lines.troubles(), *venue_troubles(self.upkeep)]
+        if bad := list(books_not_good(self.feed.tracks)):
+            reasons += [*bad, *self.lines.troubles(), *venue_troubles(self.upkeep)]
         reasons += self.roster.reasons()
         if self._stopping.is_set():
             reasons.append("stopping")
@@ -390,9 +388,3 @@ class Service:
                 self.feed.tracks[symbol].refresh(now_ns())
         self.departed.say(symbols, now_ns())
         self.sink.flush()
-
-
-def named(symbols: list[str]) -> str:
-    """Symbols for a line of the log: all of a few, some of many."""
-    more = f" and {len(symbols) - SYMBOLS_NAMED} more" if len(symbols) > SYMBOLS_NAMED else ""
-    return ", ".join(symbols[:SYMBOLS_NAMED]) + more

@@ -182,10 +182,10 @@ class Snapshots:
             return
         governor, planned = self._rest.governor, 0
         for wanted in self._feed.wanted(now_ns):
-            if free <= (self._reserve if PURPOSES[wanted.priority] is Purpose.SHADOW else 0):
+            weight, purpose = self._weight(wanted), PURPOSES[wanted.priority]
+            if free <= (self._reserve if purpose is Purpose.SHADOW else 0):
                 break
             # Who has no room is not started: it would wait for the venue's next minute in the place of the urgent.
-            weight, purpose = self._weight(wanted), PURPOSES[wanted.priority]
             if wanted.symbol not in self._under_way and governor.has_room(planned + weight, purpose):
                 free -= 1
                 planned += weight

@@ -102,8 +102,7 @@ class Stream:
     def trouble(self) -> str:
         """Why nothing comes, for people; "" while something does."""
         if not self.is_connected:
-            held = "held back while the venue forbids it" if self._budget.is_forbidden else "connecting"
-            return f"not connected ({self.last_error or held})"
+            return f"not connected ({self.last_error or self._budget.waits_for})"
         return "connected, and shows nothing" if all(leg.session.is_deaf for leg in self._legs) else ""
 
     @property

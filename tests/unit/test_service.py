@@ -8,7 +8,8 @@ import pytest
 
 from mdfeed.config import load_config
 from mdfeed.errors import ConfigError
-from mdfeed.service import Service, named
+from mdfeed.readiness import named
+from mdfeed.service import Service
 
 
 def service(**options: object) -> Service:
